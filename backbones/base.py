@@ -1,0 +1,97 @@
+"""What a backbone is: its specification, its preprocessing and the loaded teacher.
+
+Knows nothing about methods, tasks or how weights are found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Family = Literal["vit", "swin"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How an image becomes a model's input; the evaluation transform and the synthesis clamp read it."""
+
+    input_size: tuple[int, int, int]
+    """(channels, height, width) in pixels."""
+    mean: tuple[float, ...]
+    """Per channel, in the [0, 1] pixel scale."""
+    std: tuple[float, ...]
+    """Per channel, in the [0, 1] pixel scale."""
+    crop_pct: float = 1.0
+    """Side of the centre crop over the shorter side of the resized image."""
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    """Interpolation of the resize."""
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """Facts about one backbone, known before any weight is loaded."""
+
+    name: str
+    """The name users type, such as `deit_tiny`."""
+    family: Family
+    """Decides which attention taps exist and which priors apply."""
+    published_name: str
+    """The name that papers' tables use, such as `DeiT-T`."""
+    timm_name: str
+    """timm architecture with its pinned weight tag, such as `deit_tiny_patch16_224.fb_in1k`."""
+    data: DataConfig
+    """Preprocessing used for evaluation and for the clamp of synthetic images."""
+    num_classes: int
+    """Number of classes of the head."""
+    dataset: str
+    """Name of the data set the weights were trained on: `imagenet` or `digits`."""
+    reference_top1: float | None = None
+    """Top-1 in percent that the pinned weights reach on the whole validation set with this transform."""
+    reference_source: str = ""
+    """Where `reference_top1` was read."""
+    model_settings: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments for timm's constructor, for the tiny models."""
+    shipped_weights: str | None = None
+    """File name under `backbones/weights/`, for models whose weights the project ships."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A loaded, frozen teacher in evaluation mode, its attention explicit (`backbones.explicit`)."""
+
+    spec: BackboneSpec
+    model: nn.Module
+    weights_sha256: str
+
+    @property
+    def data(self) -> DataConfig:
+        """Preprocessing facts of the model."""
+        return self.spec.data
+
+    @property
+    def num_classes(self) -> int:
+        """Number of logits."""
+        return self.spec.num_classes
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Tokens before the patch tokens: 1 (CLS) for ViT and DeiT, 0 for Swin."""
+        return int(getattr(self.model, "num_prefix_tokens", 0)) if self.spec.family == "vit" else 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters lie."""
+        return next(self.model.parameters()).device
+
+    def pixel_range(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Lowest and highest valid value per channel in normalized space, each of shape (C, 1, 1)."""
+        import torch
+
+        mean = torch.tensor(self.data.mean, device=self.device).view(-1, 1, 1)
+        std = torch.tensor(self.data.std, device=self.device).view(-1, 1, 1)
+        return (0 - mean) / std, (1 - mean) / std

@@ -1,0 +1,101 @@
+"""Finds a backbone's weights, hashes them and builds the frozen, explicit teacher.
+
+Order of places: a given file, the weights shipped with the project, a folder of weights, timm's hub.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from backbones.base import Backbone, BackboneSpec
+from backbones.specs import SPECS
+
+_SHIPPED = Path(__file__).parent / "weights"
+
+
+class WeightsError(Exception):
+    """Weights that are missing, unreadable or of another architecture."""
+
+
+def find_weights(spec: BackboneSpec, given: Path | None = None, folder: Path | None = None) -> Path:
+    """Path of the weight file of `spec`; downloads through the hub when nothing is local.
+
+    `given` is a file; `folder` may hold `NAME.safetensors` or `NAME.pth`. Raises WeightsError when the file
+    is not there, or when the hub cannot be reached.
+    """
+    if given is not None:
+        if not given.is_file():
+            raise WeightsError(f"no weights for {spec.name} at {given}: give --weights {spec.name}=FILE")
+        return given
+    if spec.shipped_weights is not None:
+        return _SHIPPED / spec.shipped_weights
+    for suffix in (".safetensors", ".pth"):
+        if folder is not None and (folder / f"{spec.name}{suffix}").is_file():
+            return folder / f"{spec.name}{suffix}"
+    return _download(spec)
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def load_backbone(name: str, weights: Path, device: str = "cpu") -> Backbone:
+    """The frozen teacher `name` in evaluation mode with the weights of that file, on `device`.
+
+    Raises WeightsError when the file cannot be read or does not fit the architecture.
+    """
+    spec = SPECS[name]
+    model = build_model(spec)
+    state = _read_state(spec, weights)
+    try:
+        model.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        first_lines = " ".join(str(error).split())[:300]
+        raise WeightsError(f"{weights} does not fit {name} ({spec.timm_name}): {first_lines}") from None
+    return Backbone(spec, model.to(device).eval().requires_grad_(False), sha256_of_file(weights))
+
+
+def build_model(spec: BackboneSpec):  # noqa: ANN201 - torch is imported late
+    """The untrained explicit model of a specification."""
+    import timm
+
+    from backbones.explicit import make_explicit
+
+    settings = dict(spec.model_settings)
+    if spec.family == "swin":
+        settings["drop_path_rate"] = 0.0
+    return make_explicit(timm.create_model(spec.timm_name, pretrained=False, **settings))
+
+
+def _read_state(spec: BackboneSpec, path: Path):  # noqa: ANN202
+    import safetensors
+    import safetensors.torch
+    import torch
+
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, ValueError, RuntimeError, EOFError, safetensors.SafetensorError) as error:
+        raise WeightsError(f"cannot read the weights of {spec.name} from {path}: {error}") from None
+    return state.get("model", state)
+
+
+def _download(spec: BackboneSpec) -> Path:
+    from huggingface_hub import hf_hub_download
+    from timm.models import get_pretrained_cfg
+
+    config = get_pretrained_cfg(spec.timm_name)
+    try:
+        return Path(hf_hub_download(f"timm/{spec.timm_name}", "model.safetensors"))
+    except Exception as error:  # the hub raises many kinds; the user needs one sentence
+        raise WeightsError(
+            f"no weights for {spec.name}: the hub could not be reached ({type(error).__name__}); "
+            f"give --weights {spec.name}=FILE with timm's {config.architecture}.{config.tag}"
+        ) from None

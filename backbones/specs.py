@@ -1,0 +1,98 @@
+"""The backbones the harness knows: names, pinned timm tags, transforms and reference accuracies.
+
+One transform per backbone, that of the PSAQ-ViT and RepQ-ViT code: DeiT resizes to 256 (crop 0.875), ViT
+and Swin to 248 (crop 0.9), all bicubic. `harness list backbones` prints this table.
+"""
+
+from __future__ import annotations
+
+from backbones.base import BackboneSpec, DataConfig, Family
+
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+_TIMM_RESULTS = "timm results-imagenet.csv (224 px, crop 0.9, bicubic)"
+_DEIT_README = "FP rows of the PSAQ-ViT and RepQ-ViT tables (crop 0.875)"
+
+
+def _imagenet_spec(
+    name: str, family: Family, published: str, timm_name: str, top1: float, source: str
+) -> BackboneSpec:
+    mean, std = _HALF if name.startswith("vit") else _IMAGENET
+    crop = 0.875 if name.startswith("deit") else 0.9
+    return BackboneSpec(
+        name=name,
+        family=family,
+        published_name=published,
+        timm_name=timm_name,
+        data=DataConfig(input_size=(3, 224, 224), mean=mean, std=std, crop_pct=crop),
+        num_classes=1000,
+        dataset="imagenet",
+        reference_top1=top1,
+        reference_source=source,
+    )
+
+
+_DIGITS_DATA = DataConfig(input_size=(1, 16, 16), mean=(0.3,), std=(0.35,), interpolation="bilinear")
+
+SPECS: dict[str, BackboneSpec] = {
+    spec.name: spec
+    for spec in (
+        _imagenet_spec(
+            "vit_tiny", "vit", "ViT-T", "vit_tiny_patch16_224.augreg_in21k_ft_in1k", 75.45, _TIMM_RESULTS
+        ),
+        _imagenet_spec(
+            "vit_small", "vit", "ViT-S", "vit_small_patch16_224.augreg_in21k_ft_in1k", 81.38, _TIMM_RESULTS
+        ),
+        _imagenet_spec(
+            "vit_base", "vit", "ViT-B", "vit_base_patch16_224.augreg_in21k_ft_in1k", 84.53, _TIMM_RESULTS
+        ),
+        _imagenet_spec("deit_tiny", "vit", "DeiT-T", "deit_tiny_patch16_224.fb_in1k", 72.21, _DEIT_README),
+        _imagenet_spec("deit_small", "vit", "DeiT-S", "deit_small_patch16_224.fb_in1k", 79.85, _DEIT_README),
+        _imagenet_spec("deit_base", "vit", "DeiT-B", "deit_base_patch16_224.fb_in1k", 81.85, _DEIT_README),
+        _imagenet_spec(
+            "swin_tiny", "swin", "Swin-T", "swin_tiny_patch4_window7_224.ms_in1k", 81.38, _TIMM_RESULTS
+        ),
+        _imagenet_spec(
+            "swin_small", "swin", "Swin-S", "swin_small_patch4_window7_224.ms_in1k", 83.21, _TIMM_RESULTS
+        ),
+        BackboneSpec(
+            name="digits_vit",
+            family="vit",
+            published_name="",
+            timm_name="vit_tiny_patch16_224",
+            data=_DIGITS_DATA,
+            num_classes=10,
+            dataset="digits",
+            model_settings={
+                "img_size": 16,
+                "patch_size": 2,
+                "in_chans": 1,
+                "num_classes": 10,
+                "embed_dim": 64,
+                "depth": 4,
+                "num_heads": 4,
+            },
+            shipped_weights="digits_vit.safetensors",
+        ),
+        BackboneSpec(
+            name="digits_swin",
+            family="swin",
+            published_name="",
+            timm_name="swin_tiny_patch4_window7_224",
+            data=_DIGITS_DATA,
+            num_classes=10,
+            dataset="digits",
+            model_settings={
+                "img_size": 16,
+                "patch_size": 2,
+                "in_chans": 1,
+                "num_classes": 10,
+                "embed_dim": 48,
+                "depths": (2, 2),
+                "num_heads": (3, 6),
+                "window_size": 4,
+            },
+            shipped_weights="digits_swin.safetensors",
+        ),
+    )
+}

@@ -1,0 +1,215 @@
+"""The contracts of a method: a synthesizer makes images, an engine makes the quantized model.
+
+    Method (a preset) = Synthesizer + Engine + where each part comes from
+    Synthesizer: teacher -> SyntheticImages
+    Engine:      teacher, ImageSource, bits -> student
+
+Nothing here, nor in any method, can reach a data set: the package does not import `tasks`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from backbones.base import Backbone, Family
+from methods.bits import Bits
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor, nn
+
+Progress = Callable[[int, int, Mapping[str, float]], None]
+"""Called as progress(step, total_steps, losses). Losses are plain floats, so call it every few steps only."""
+
+EpochMonitor = Callable[[int, "nn.Module"], None]
+"""Called by a training engine after each epoch with the student in evaluation mode; its answer is not used."""
+
+
+def silent(step: int, total: int, losses: Mapping[str, float]) -> None:
+    """A Progress that says nothing."""
+
+
+class SynthesisFailed(Exception):
+    """Synthesis gave no usable images: non-finite, constant or collapsed. One sentence says which."""
+
+
+class UnsupportedPair(Exception):
+    """A method and a backbone, or a synthesizer and an engine, that do not go together."""
+
+
+@dataclass(frozen=True)
+class SyntheticImages:
+    """A set of images in the model's normalized space."""
+
+    images: Tensor
+    """(n, C, H, W) float32, on the CPU when stored and on the teacher's device while used."""
+    labels: Tensor
+    """(n,) int64 class indices the images were made for; -1 where there is none."""
+    final_losses: Mapping[str, float] = field(default_factory=dict)
+    """Each loss term at the last iteration, averaged over the batches."""
+
+
+class Synthesizer(ABC):
+    """Makes images from the teacher alone, or, where it says so, from the teacher and the student."""
+
+    Config: ClassVar[type]
+    """Frozen dataclass of hyper-parameters; see `methods.settings` for how fields are declared."""
+    needs_student: ClassVar[bool] = False
+    """True when images depend on Q (MaskAQ, PSAQ-ViT V2); they are then not reused for another trial."""
+    needs_real_images: ClassVar[bool] = False
+    """True for the real-data reference alone: the harness hands `synthesize` a `real_images` argument."""
+    families: ClassVar[frozenset[Family]] = frozenset({"vit", "swin"})
+    """Backbone families it supports."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @abstractmethod
+    def synthesize(
+        self,
+        teacher: Backbone,
+        *,
+        generator: Generator,
+        progress: Progress = silent,
+        student: nn.Module | None = None,
+        epoch: int = 0,
+    ) -> SyntheticImages:
+        """Make the whole set. `generator` lives on the CPU and is the only source of randomness.
+
+        `student` is given only when `needs_student`. Raises SynthesisFailed.
+        """
+
+    def refreshes_at(self, epoch: int) -> bool:
+        """Whether the set is made anew, with the current student, before this epoch (never at epoch 0)."""
+        return False
+
+
+class ImageSource(ABC):
+    """What an engine sees of a synthesizer."""
+
+    @abstractmethod
+    def first(self, student: nn.Module) -> SyntheticImages:
+        """The set that calibration and the first epoch use, on the teacher's device."""
+
+    @abstractmethod
+    def refreshed(self, epoch: int, student: nn.Module) -> SyntheticImages | None:
+        """A new set made with the current student before `epoch` (1, 2, ...), or None to keep the old one."""
+
+
+@dataclass(frozen=True)
+class FixedImages(ImageSource):
+    """Images made once, before quantization."""
+
+    images: SyntheticImages
+
+    def first(self, student: nn.Module) -> SyntheticImages:
+        """The stored images."""
+        return self.images
+
+    def refreshed(self, epoch: int, student: nn.Module) -> None:
+        """Never anew."""
+        return None
+
+
+class CoupledImages(ImageSource):
+    """Images that a synthesizer makes with the student, during quantization."""
+
+    def __init__(
+        self, synthesizer: Synthesizer, teacher: Backbone, generator: Generator, progress: Progress = silent
+    ) -> None:
+        self._synthesizer = synthesizer
+        self._teacher = teacher
+        self._generator = generator
+        self._progress = progress
+        self.latest: SyntheticImages | None = None
+        """The last set that was made; it is stored for looking at."""
+        self.seconds = 0.0
+        """Wall-clock spent in synthesis."""
+
+    def first(self, student: nn.Module) -> SyntheticImages:
+        """Make the first set."""
+        return self._make(0, student)
+
+    def refreshed(self, epoch: int, student: nn.Module) -> SyntheticImages | None:
+        """Make a new set where the synthesizer refreshes."""
+        return self._make(epoch, student) if self._synthesizer.refreshes_at(epoch) else None
+
+    def _make(self, epoch: int, student: nn.Module) -> SyntheticImages:
+        import time
+
+        start = time.perf_counter()
+        self.latest = self._synthesizer.synthesize(
+            self._teacher, generator=self._generator, progress=self._progress, student=student, epoch=epoch
+        )
+        self.seconds += time.perf_counter() - start
+        return self.latest
+
+
+class Engine(ABC):
+    """Turns the teacher and images into a quantized model, by calibration or by training."""
+
+    Config: ClassVar[type]
+    """Frozen dataclass of hyper-parameters."""
+    families: ClassVar[frozenset[Family]] = frozenset({"vit", "swin"})
+    """Backbone families it supports."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @abstractmethod
+    def prepare(self, teacher: Backbone, bits: Bits) -> nn.Module:
+        """A copy of the teacher's model with fresh quantizers in place; `load_state_dict` restores one.
+
+        The teacher is left as it was.
+        """
+
+    @abstractmethod
+    def quantize(
+        self,
+        teacher: Backbone,
+        source: ImageSource,
+        bits: Bits,
+        *,
+        generator: Generator,
+        progress: Progress = silent,
+        on_epoch: EpochMonitor | None = None,
+    ) -> nn.Module:
+        """The quantized model in evaluation mode, ready to be scored and stored (`state_dict`)."""
+
+    @abstractmethod
+    def protocol(self, bits: Bits) -> dict[str, Any]:
+        """What is quantized and how, for the fingerprint: plain JSON values with explaining keys."""
+
+
+Evidence = Literal["paper", "code", "note", "ours"]
+"""Where a part was read: the paper, the authors' code, a third party's note, or our own choice."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A named preset: a synthesizer with the engine its paper used, and what is known about both."""
+
+    name: str
+    """What users type, such as `psaq_vit`."""
+    synthesizer: type[Synthesizer] | None
+    """None for the full-precision row."""
+    engine: str | None
+    """Name of the engine the paper used; None where the method is run with every engine of a suite."""
+    title: str
+    """One line for tables."""
+    citation: str
+    """Authors' title, venue, year and arXiv number."""
+    published_name: str | None = None
+    """The method's name in `results/published/`; None where no published row is comparable."""
+    data_use: Literal["none", "class names", "real images"] = "none"
+    """What the method sees beyond the teacher."""
+    sources: Mapping[str, Evidence] = field(default_factory=dict)
+    """Part -> where it comes from."""
+    deviations: tuple[str, ...] = ()
+    """Where this implementation departs from the paper or code, and why."""
+    not_established: tuple[str, ...] = ()
+    """What no source established, with the default taken."""
+    engine_settings: Callable[[Any], Mapping[str, Any]] | None = None
+    """Synthesizer config -> engine fields that the paper's recipe sets (masked distillation, say)."""

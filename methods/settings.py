@@ -1,0 +1,134 @@
+"""Hyper-parameters declared once, as frozen dataclass fields with a line of help, a range and budgets.
+
+    @dataclass(frozen=True)
+    class PsaqVitConfig:
+        iterations: int = setting(1000, "Image optimisation steps.", low=1, high=4000, fast=300, smoke=2)
+
+The default is the paper's value (budget `paper`); `fast` and `smoke` replace it under those budgets. The
+same declaration feeds the suite's overrides, `--set`, the MLflow params and the Optuna search space.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+BUDGETS = ("paper", "fast", "smoke")
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[Any, ...] | None = None,
+    log: bool = False,
+    tunable: bool = True,
+    fast: Any = None,
+    smoke: Any = None,
+) -> Any:
+    """A dataclass field. `low`/`high` bound valid values and the search; `choices` lists them instead."""
+    metadata = {
+        "help": help,
+        "low": low,
+        "high": high,
+        "choices": choices,
+        "log": log,
+        "tunable": tunable and (choices is not None or (low is not None and high is not None)),
+        "budgets": {k: v for k, v in (("fast", fast), ("smoke", smoke)) if v is not None},
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def configure(Config: type, budget: str, overrides: Mapping[str, Any]) -> Any:
+    """An instance of `Config` under a budget with overrides on top.
+
+    Raises ValueError with every fault in one message: unknown fields with near names, wrong types, values
+    out of range.
+    """
+    faults = faults_of(Config, overrides)
+    if faults:
+        raise ValueError("; ".join(faults))
+    types = typing.get_type_hints(Config)
+    values = {}
+    for field in dataclasses.fields(Config):
+        budgeted = field.metadata.get("budgets", {})
+        if field.name in overrides:
+            values[field.name] = _converted(overrides[field.name], types[field.name])
+        elif budget in budgeted:
+            values[field.name] = budgeted[budget]
+    return Config(**values)
+
+
+def faults_of(Config: type, overrides: Mapping[str, Any]) -> list[str]:
+    """Everything that is wrong with overrides for `Config`, a sentence each; empty when all is well."""
+    fields = {field.name: field for field in dataclasses.fields(Config)}
+    types = typing.get_type_hints(Config)
+    faults = []
+    for name, value in overrides.items():
+        if name not in fields:
+            faults.append(f"unknown field '{name}'{suggestion(name, fields)}")
+            continue
+        try:
+            converted = _converted(value, types[name])
+        except (TypeError, ValueError):
+            faults.append(f"{name}={value!r} is not of type {_type_name(types[name])}")
+            continue
+        faults += _range_faults(name, converted, fields[name].metadata)
+    return faults
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """': did you mean A or B?' when near names exist, else ': one of A, B, C' to end an error message."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if near:
+        return f": did you mean {' or '.join(near)}?"
+    return f": there are {', '.join(names)}" if names else ""
+
+
+def _range_faults(name: str, value: Any, metadata: Mapping[str, Any]) -> list[str]:
+    choices, low, high = metadata.get("choices"), metadata.get("low"), metadata.get("high")
+    if choices is not None and value not in choices:
+        return [f"{name}={value!r} is not one of {', '.join(map(str, choices))}"]
+    if low is not None and value < low:
+        return [f"{name}={value!r} is below {low}"]
+    if high is not None and value > high:
+        return [f"{name}={value!r} is above {high}"]
+    return []
+
+
+def _converted(value: Any, wanted: Any) -> Any:
+    """`value` (from YAML, or text from the command line) as the field's type; strict otherwise."""
+    if wanted is bool:
+        if isinstance(value, bool):
+            return value
+        truth = {"true": True, "false": False}.get(str(value).lower())
+        return _refuse() if truth is None else truth
+    if wanted is int:
+        if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+            return _refuse()
+        return int(value)
+    if wanted is float:
+        if isinstance(value, bool):
+            return _refuse()
+        number = float(value)
+        return number if number == number and abs(number) != float("inf") else _refuse()
+    if wanted is str or typing.get_origin(wanted) is typing.Literal:
+        return value if isinstance(value, str) else _refuse()
+    if typing.get_origin(wanted) is tuple:
+        parts = value.split("+") if isinstance(value, str) else list(value)
+        return tuple(_converted(part, typing.get_args(wanted)[0]) for part in parts)
+    return value
+
+
+def _refuse() -> Any:
+    raise TypeError
+
+
+def _type_name(wanted: Any) -> str:
+    return getattr(wanted, "__name__", str(wanted))

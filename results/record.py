@@ -1,0 +1,88 @@
+"""The record of one evaluated trial: what was run, under which protocol, how good, at what cost.
+
+Plain data that survives JSON; knows nothing about where it is kept (`harness.store`, `results.tracking`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Status = Literal["ok", "failed", "out_of_memory", "missing"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One trial: one path through synthesis, quantization and evaluation, or why it has none."""
+
+    trial: str
+    """Content key of the trial's evaluation."""
+    method: str
+    """Preset name, such as `maskaq`."""
+    synthesizer: str
+    """Name of the synthesizer, or `none` for full precision."""
+    engine: str
+    """Name of the engine, or `none` for full precision."""
+    backbone: str
+    bits: str
+    """`w4a4`, or `fp32`."""
+    task: str
+    track: str
+    """`published` (a method with its own engine) or `controlled` (the grid synthesizer x engine)."""
+    budget: str
+    """`paper`, `fast` or `smoke`."""
+    seed: int
+    status: Status
+    reason: str = ""
+    """Why there is no result; empty when status is ok."""
+    metric: str = "top1"
+    """The metric that ranks this row."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """top1, top5, agreement (percent), kl (nats), oracle_top1 where measured."""
+    images: int = 0
+    """Number of evaluated images."""
+    outcomes: Mapping[str, str] = field(default_factory=dict)
+    """Name -> base64 of a packed bitmap (numpy.packbits) of right and wrong per image."""
+    samples_digest: str = ""
+    """SHA-256 of the evaluated samples; paired tests need it to be equal."""
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """`synthesizer` and `engine` -> every hyper-parameter as run."""
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    """What is quantized and how, the transform, the calibration set, the full-precision accuracy."""
+    weights_sha256: str = ""
+    data_use: str = "none"
+    """What the method saw beyond the teacher: none, class names, real images."""
+    cost: Mapping[str, float] = field(default_factory=dict)
+    """synthesis_seconds, quantization_seconds, evaluation_seconds, images_per_second, peak_memory_mb,
+    synthetic_images."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Versions, device, threads."""
+    notes: tuple[str, ...] = ()
+    """Departures a reader should know."""
+    finished_at: str = ""
+    """ISO 8601, UTC."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of the protocol: rows are ranked together only where it agrees."""
+        canonical = json.dumps(self.protocol, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:8]
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict that `json.dumps` takes."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Record:
+        """The inverse of `to_json`; unknown keys are refused with a ValueError."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        unknown = sorted(set(data) - known)
+        if unknown:
+            raise ValueError(f"not a record of this version: unknown fields {', '.join(unknown)}")
+        values = dict(data)
+        values["notes"] = tuple(values.get("notes", ()))
+        return cls(**values)

@@ -1,0 +1,95 @@
+"""The contract of a task: its data, its disjoint splits and its per-sample outcomes.
+
+Methods never see this package; `harness` hands images to the real-data reference alone.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from backbones.base import Backbone
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Split = Literal["tune", "report"]
+"""`tune` serves hyper-parameter search and real-data calibration, `report` the leaderboard; disjoint."""
+
+
+class DataError(Exception):
+    """Data that is missing or broken: one sentence with the place and the way out."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How one model did on one split."""
+
+    metrics: Mapping[str, float]
+    """Name -> value; accuracies and agreements in percent, `kl` in nats. Plain floats."""
+    outcomes: Mapping[str, Tensor]
+    """Name -> one value per sample (bool for right/wrong), in the split's fixed order."""
+    sample_ids: tuple[str, ...]
+    """Name of each sample, so that two records are compared image by image only when these agree."""
+    outputs: Tensor | None = None
+    """(n, classes) float32 logits, kept for the full-precision reference."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the record should know: skipped files, converted images."""
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """What a split consists of, for the stage key and the record."""
+
+    sample_count: int
+    digest: str
+    """SHA-256 over the samples' names, sizes and labels: a changed folder changes the stage key."""
+    labelled: bool
+    whole: bool
+    """True when it is the data set's whole official evaluation set."""
+    description: str = ""
+
+
+class Task(ABC):
+    """A data set with a metric. Built in every process that needs it, from the folder alone."""
+
+    name: ClassVar[str]
+    primary_metric: ClassVar[str]
+    """The metric that ranks: `top1`, or `agreement` for unlabelled images."""
+    data_name: ClassVar[str | None]
+    """The NAME of `--data NAME=DIR`; None when the data ships with a dependency."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+
+    @abstractmethod
+    def facts(self, split: Split) -> SplitFacts:
+        """What the split holds; reads names only. Raises DataError when the data is not there or broken."""
+
+    @abstractmethod
+    def evaluate(
+        self,
+        model: nn.Module,
+        backbone: Backbone,
+        split: Split,
+        *,
+        reference: Tensor | None = None,
+        batch_size: int = 32,
+        keep_outputs: bool = False,
+        progress: Any = None,
+    ) -> Evaluation:
+        """Score `model` with the backbone's transform.
+
+        `reference`: the full-precision model's logits on the same split, for agreement and KL.
+        `progress(done, total, {})` is called per batch.
+        """
+
+    @abstractmethod
+    def calibration_images(self, backbone: Backbone, count: int, seed: int) -> tuple[Tensor, Tensor]:
+        """`count` images (n, C, H, W) of the `tune` split in normalized space, and labels (n,), by seed.
+
+        Raises DataError when the split is smaller.
+        """
