@@ -24,7 +24,7 @@ Progress = Callable[[int, int, Mapping[str, float]], None]
 """Called as progress(step, total_steps, losses). Losses are plain floats, so call it every few steps only."""
 
 EpochMonitor = Callable[[int, "nn.Module"], None]
-"""Called by a training engine after each epoch with the student in evaluation mode; its answer is not used."""
+"""Called by a training engine after each epoch with the student in evaluation mode."""
 
 
 def silent(step: int, total: int, losses: Mapping[str, float]) -> None:

@@ -1,9 +1,8 @@
-"""Shared test environment: no network, no telemetry, one thread's worth of surprises."""
+"""Shared test environment: no network, no telemetry, and the optional real data."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 from pathlib import Path
 
@@ -29,14 +28,6 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs real weights and images, absent here: {folder}")
     return folder
-
-
-def sine(shape: tuple[int, ...], a: float, b: float, scale: float):
-    """The input formula of golden.json: scale * sin(a * k + b), k = 0..n-1, row-major, float32."""
-    import torch
-
-    k = torch.arange(math.prod(shape), dtype=torch.float64)
-    return (scale * torch.sin(a * k + b)).reshape(shape).float()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,14 @@
+"""Inputs of golden.json, the values that the authors' released functions print."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def sine(shape: tuple[int, ...], a: float, b: float, scale: float) -> Tensor:
+    """scale * sin(a * k + b) for k = 0..n-1 in float64, row-major, cast to float32."""
+    k = torch.arange(math.prod(shape), dtype=torch.float64)
+    return (scale * torch.sin(a * k + b)).reshape(shape).float()
