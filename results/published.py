@@ -1,0 +1,99 @@
+"""Numbers that papers and their repositories report, each with its source; never mixed with measured ones.
+
+Reads `published/published.csv` and knows nothing about records.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_FILE = Path(__file__).parent / "published" / "published.csv"
+_TASKS = {"imagenet": ("classification", "ImageNet-1k")}
+"""Task of the harness -> task and data set as the papers name them."""
+_FULL_PRECISION = "FP baseline"
+_WIDEST_TABLE = "MaskAQ paper Table 1"
+"""Covers most methods on most backbones, so it stands in where a method's own paper has no such row."""
+
+
+@dataclass(frozen=True)
+class PublishedNumber:
+    """One reported number."""
+
+    method: str
+    backbone: str
+    bits: str
+    """`w4a4`, `fp32`; other texts, such as `w4.9a6.2`, for mixed precision."""
+    task: str
+    dataset: str
+    metric: str
+    value: float
+    """In the metric's unit: percent for top1."""
+    source: str
+    note: str
+
+
+@dataclass(frozen=True)
+class PublishedNames:
+    """How this project's names read in papers' tables."""
+
+    methods: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """(method, engine) -> name of the method in papers: a number belongs to the engine it was made with."""
+    backbones: Mapping[str, str] = field(default_factory=dict)
+    """Backbone -> its name in papers."""
+
+
+def published_values(
+    method: str, backbone: str, bits: str, task: str, metric: str = "top1"
+) -> tuple[PublishedNumber, ...]:
+    """Every reported number of a method (papers' name) on a backbone (papers' name), the best source first.
+
+    The method's own paper or repository comes first, then the widest comparison table, then re-runs by
+    others; numbers quoted at second hand come last. At `fp32` the full-precision rows are meant, whatever the
+    method's name. Empty where nothing was published, or for a task no paper uses.
+    """
+    papers_task = _TASKS.get(task)
+    found = [
+        number
+        for number in published_numbers()
+        if (number.task, number.dataset) == papers_task
+        and (number.backbone, number.bits, number.metric) == (backbone, bits, metric)
+        and (number.method.startswith(_FULL_PRECISION) if bits == "fp32" else number.method == method)
+    ]
+    return tuple(sorted(found, key=_distance_from_authors))
+
+
+@functools.cache
+def published_numbers() -> tuple[PublishedNumber, ...]:
+    """The whole file; raises ValueError that names the line of a malformed row."""
+    with _FILE.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        return tuple(_read(row, reader.line_num) for row in reader)
+
+
+def _read(row: Mapping[str, str], line: int) -> PublishedNumber:
+    weights, activations = row["weight_bits"], row["act_bits"]
+    try:
+        value = float(row["value"])
+    except ValueError:
+        raise ValueError(f"{_FILE.name}:{line}: '{row['value']}' is not a number") from None
+    return PublishedNumber(
+        method=row["method"],
+        backbone=row["backbone"],
+        bits="fp32" if weights == activations == "32" else f"w{weights}a{activations}",
+        task=row["task"],
+        dataset=row["dataset"],
+        metric=row["metric"],
+        value=value,
+        source=row["source"],
+        note=row["note"],
+    )
+
+
+def _distance_from_authors(number: PublishedNumber) -> tuple[bool, bool, bool]:
+    """Sorts sources; False comes first."""
+    own = number.source.startswith(number.method.split()[0])
+    return ("SECONDARY" in number.note, not own, not number.source.startswith(_WIDEST_TABLE))

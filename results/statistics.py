@@ -1,0 +1,163 @@
+"""Spread over seeds, intervals, and tests that compare two quantized models image by image.
+
+Works on arrays of right and wrong; knows nothing about records or tables.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_BOOTSTRAP_CELLS = 4_000_000
+"""Upper bound of resamples x patterns held at once (32 MB of int64)."""
+
+
+class Spread(NamedTuple):
+    """Mean and sample standard deviation (n - 1) of a few runs; `std` is None for a single one."""
+
+    mean: float
+    std: float | None
+
+
+class Interval(NamedTuple):
+    """A two-sided confidence interval."""
+
+    low: float
+    high: float
+
+
+class McNemar(NamedTuple):
+    """Images that only one of two models gets right, and the two-sided p-value."""
+
+    only_first: int
+    only_second: int
+    p_value: float
+
+
+class BootstrapDifference(NamedTuple):
+    """Accuracy of the first minus the second, as fractions, with its percentile interval and p-value."""
+
+    difference: float
+    interval: Interval
+    p_value: float
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean and standard deviation over seeds; raises ValueError when there is no value."""
+    if not values:
+        raise ValueError("no values to average")
+    mean = math.fsum(values) / len(values)
+    if len(values) == 1:
+        return Spread(mean, None)
+    return Spread(mean, math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1)))
+
+
+def wilson_interval(rate: float, images: int, *, confidence: float = 0.95) -> Interval:
+    """Score interval of a rate (0 to 1) seen on `images` samples (Wilson 1927, uncorrected)."""
+    from scipy.special import ndtri
+
+    if images < 1 or not 0 <= rate <= 1:
+        raise ValueError(f"a rate from 0 to 1 on at least one image is needed, not {rate} on {images}")
+    z = float(ndtri(0.5 + confidence / 2))
+    denominator = 1 + z * z / images
+    centre = (rate + z * z / (2 * images)) / denominator
+    half = z / denominator * math.sqrt(rate * (1 - rate) / images + z * z / (4 * images * images))
+    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> McNemar:
+    """Exact two-sided McNemar test of two boolean vectors (n,) over the same images in the same order.
+
+    The discordant images are a fair coin under the hypothesis of equal accuracy (McNemar 1947); the binomial
+    tail is exact at any count. Raises ValueError when the lengths differ.
+    """
+    from scipy.special import bdtr
+
+    if first.shape != second.shape or first.ndim != 1:
+        raise ValueError(f"outcomes of the same images are needed, not {first.shape} and {second.shape}")
+    only_first = int((first & ~second).sum())
+    only_second = int((second & ~first).sum())
+    tail = float(bdtr(min(only_first, only_second), only_first + only_second, 0.5))
+    return McNemar(only_first, only_second, min(1.0, 2 * tail))
+
+
+def paired_bootstrap(
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    generator: np.random.Generator,
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+) -> BootstrapDifference:
+    """Difference of two mean accuracies, resampling images (paired) and, on each side, seeds.
+
+    `first` and `second` are boolean, (seeds, images); the images are the same and in the same order. With one
+    seed on each side only images are resampled. The p-value is twice the smaller tail at 0, with one added to
+    both counts (Davison and Hinkley 1997, section 4.2). Raises ValueError when the image counts differ.
+    """
+    import numpy as np
+
+    if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
+        raise ValueError(f"outcomes of the same images are needed, not {first.shape} and {second.shape}")
+    images = first.shape[1]
+    # Images with equal outcomes are interchangeable, so a resample is a draw of pattern counts: the cost
+    # does not grow with the number of images.
+    patterns, counts = np.unique(np.concatenate([first, second]).T, axis=0, return_counts=True)
+    in_first, in_second = patterns[:, : len(first)].astype(float), patterns[:, len(first) :].astype(float)
+    chunk = max(1, _BOOTSTRAP_CELLS // len(patterns))
+    parts = []
+    for start in range(0, resamples, chunk):
+        size = min(chunk, resamples - start)
+        drawn = generator.multinomial(images, counts / images, size=size) / images
+        parts.append(
+            ((drawn @ in_first) * _seed_weights(len(first), size, generator)).sum(axis=1)
+            - ((drawn @ in_second) * _seed_weights(len(second), size, generator)).sum(axis=1)
+        )
+    differences = np.concatenate(parts)
+    edge = (1 - confidence) / 2
+    low, high = np.quantile(differences, [edge, 1 - edge])
+    smaller_tail = min((differences <= 0).sum(), (differences >= 0).sum())
+    return BootstrapDifference(
+        difference=float(first.mean() - second.mean()),
+        interval=Interval(float(low), float(high)),
+        p_value=min(1.0, 2 * (int(smaller_tail) + 1) / (resamples + 1)),
+    )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction (Holm 1979) of a family of p-values, in the given order."""
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def pack_outcomes(outcomes: Any) -> str:
+    """Base64 of the packed bits of a boolean vector (array or CPU tensor); eight images to a byte."""
+    import numpy as np
+
+    return base64.b64encode(np.packbits(np.asarray(outcomes, dtype=bool)).tobytes()).decode("ascii")
+
+
+def unpack_outcomes(text: str, images: int) -> np.ndarray:
+    """The boolean vector (images,) of a packed bitmap; raises ValueError when the length does not fit."""
+    import numpy as np
+
+    packed = np.frombuffer(base64.b64decode(text, validate=True), dtype=np.uint8)
+    if len(packed) != (images + 7) // 8:
+        raise ValueError(f"a bitmap of {len(packed)} bytes does not hold the outcomes of {images} images")
+    return np.unpackbits(packed, count=images).astype(bool)
+
+
+def _seed_weights(seeds: int, size: int, generator: np.random.Generator) -> np.ndarray:
+    """How often each seed was drawn, as a share: (size, seeds)."""
+    import numpy as np
+
+    return generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=size) / seeds

@@ -1,0 +1,252 @@
+"""Keeps records in MLflow, one run per trial, and restores them from there; the one place that imports it.
+
+A run carries its whole record as tags `record.000`, `record.001`, ...: tags travel with the run from any
+server in one search, where artifacts may lie on a disk that only the server sees. The records in the store
+are the truth: a lost database is refilled by logging them again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import math
+import os
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from results.record import Record
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_EXPERIMENT = "dfq-harness"
+_TAG_LENGTH = 5000
+"""Longest tag that every MLflow 2 and 3 server keeps whole."""
+_SHOWN_LENGTH = 500
+"""Longest text shown as a parameter or as the reason; the record itself is kept whole."""
+_BATCH = 100
+"""Most params or tags that MLflow takes in one call."""
+_PAGE = 1000
+_IDENTITY = ("method", "synthesizer", "engine", "backbone", "bits", "task", "track", "budget", "seed")
+
+
+class TrackingError(Exception):
+    """The tracking database or server cannot be used: one sentence says where, why and what to do."""
+
+
+def local_uri(folder: Path) -> str:
+    """The tracking database inside a store's folder."""
+    return f"sqlite:///{folder.absolute() / 'mlflow.db'}"
+
+
+class Tracker:
+    """Writes and reads one MLflow experiment; for the driver alone, workers never track.
+
+    `uri` is `sqlite:///FILE` or the address of a server. Nothing is opened before the first call.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._database = _database_file(uri)
+        self.uri = uri if self._database is None else f"sqlite:///{self._database}"
+        self._client: MlflowClient | None = None
+        self._experiment = ""
+
+    def log(self, records: Iterable[Record], suite: str) -> int:
+        """Log each record as one finished run under a suite's name; returns how many runs were written.
+
+        A trial logged with the same content is left as it is. Other content makes a new run, and the old one
+        is marked `superseded`; but a failure never replaces a result. Raises TrackingError.
+        """
+        with self._session() as client:
+            return sum(self._log_one(client, record, _suite_tag(suite)) for record in records)
+
+    def load(self, suite: str) -> list[Record]:
+        """The records of a suite, one per trial, ordered by trial. Raises TrackingError."""
+        with self._session() as client:
+            runs = self._search(client, f"tags.`{_suite_tag(suite)}` = 'true'")
+            return [self._restored(run) for run in _current(runs)]
+
+    def _log_one(self, client: MlflowClient, record: Record, suite_tag: str) -> bool:
+        earlier = self._search(client, f"tags.trial = '{record.trial}'")
+        text = json.dumps(record.to_json(), sort_keys=True)
+        content = hashlib.sha256(text.encode()).hexdigest()
+        kept = next((run for run in _current(earlier) if _keeps(run, record, content)), None)
+        written = kept is None
+        run_id = _write_run(client, self._experiment, record, text) if kept is None else kept.info.run_id
+        suites = {key for run in earlier for key in run.data.tags if key.startswith("suite.")} | {suite_tag}
+        known = set() if kept is None else set(kept.data.tags)
+        _log_tags(client, run_id, dict.fromkeys(sorted(suites - known), "true"))
+        if kept is None:
+            # The content tag comes last: without it a run counts as torn, by a driver that was killed.
+            client.set_tag(run_id, "content", content)
+            client.set_terminated(run_id, "FINISHED" if record.status == "ok" else "FAILED")
+        for run in earlier:
+            if run.info.run_id != run_id and "superseded" not in run.data.tags:
+                client.set_tag(run.info.run_id, "superseded", run_id)
+        return written
+
+    def _search(self, client: MlflowClient, filter_string: str) -> list[Run]:
+        runs: list[Run] = []
+        token = None
+        while True:
+            page = client.search_runs([self._experiment], filter_string, max_results=_PAGE, page_token=token)
+            runs += page
+            token = page.token
+            if not token:
+                return runs
+
+    def _restored(self, run: Run) -> Record:
+        parts = [run.data.tags[key] for key in sorted(run.data.tags) if key.startswith("record.")]
+        text = "".join(parts)
+        if hashlib.sha256(text.encode()).hexdigest() != run.data.tags["content"]:
+            raise TrackingError(
+                f"run {run.info.run_id} in {self.uri} was altered: delete it and log the suite again"
+            )
+        try:
+            return Record.from_json(json.loads(text))
+        except (TypeError, ValueError) as error:
+            raise TrackingError(
+                f"run {run.info.run_id} in {self.uri} holds no record of this version: {error}"
+            ) from None
+
+    @contextlib.contextmanager
+    def _session(self) -> Iterator[MlflowClient]:
+        """The opened client, under the file's lock; whatever MLflow raises becomes a TrackingError."""
+        try:
+            with _locked(self._database), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # MLflow and SQLAlchemy warn about each other
+                if self._client is None:
+                    self._client, self._experiment = _opened(self.uri, self._database)
+                yield self._client
+        except TrackingError:
+            raise
+        except Exception as error:  # requests, SQLAlchemy and MLflow raise unrelated kinds
+            raise TrackingError(self._explained(error)) from error
+
+    def _explained(self, error: Exception) -> str:
+        cause = " ".join(str(error).split())[:300] or type(error).__name__
+        if self._database is None:
+            return f"the tracking server at {self.uri} cannot be used ({cause}): check --tracking-uri"
+        if "locked" in cause:
+            return f"the tracking database {self._database} is in use elsewhere ({cause}): try again later"
+        return (
+            f"the tracking database {self._database} cannot be used ({cause}): move it away, "
+            "and it is refilled from the store's records"
+        )
+
+
+def _opened(uri: str, database: Path | None) -> tuple[MlflowClient, str]:
+    """A client and the experiment's id; creates the database and the experiment where they are missing."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    # Two retries take seconds; MLflow's seven keep a user with a mistyped address waiting for minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    from mlflow import MlflowClient
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    client = MlflowClient(tracking_uri=uri)
+    found = client.get_experiment_by_name(_EXPERIMENT)
+    if found is not None:
+        return client, found.experiment_id
+    artifacts = None if database is None else (database.parent / "mlflow-artifacts").as_uri()
+    return client, client.create_experiment(_EXPERIMENT, artifact_location=artifacts)
+
+
+def _write_run(client: MlflowClient, experiment: str, record: Record, text: str) -> str:
+    """A run with everything but its content tag."""
+    import time
+
+    from mlflow.entities import Metric, Param
+
+    name = f"{record.method}-{record.engine}-{record.backbone}-{record.bits}-seed{record.seed}"
+    run_id = client.create_run(experiment, run_name=name, tags={"trial": record.trial}).info.run_id
+    now = int(time.time() * 1000)
+    metrics = [
+        Metric(_legal(name), float(value), now, 0)
+        for name, value in {**record.metrics, **{f"cost/{k}": v for k, v in record.cost.items()}}.items()
+        if not math.isinf(value)  # MLflow would store 1.8e308
+    ]
+    params = [Param(_legal(key), _shown(value)) for key, value in _params(record).items()]
+    client.log_batch(run_id, metrics=metrics, params=params[:_BATCH])
+    for start in range(_BATCH, len(params), _BATCH):
+        client.log_batch(run_id, params=params[start : start + _BATCH])
+    pieces = [text[start : start + _TAG_LENGTH] for start in range(0, len(text), _TAG_LENGTH)]
+    facts = {"status": record.status, "reason": _shown(record.reason), "fingerprint": record.fingerprint}
+    _log_tags(client, run_id, {**facts, **{f"record.{i:03d}": piece for i, piece in enumerate(pieces)}})
+    return run_id
+
+
+def _log_tags(client: MlflowClient, run_id: str, tags: dict[str, str]) -> None:
+    from mlflow.entities import RunTag
+
+    entities = [RunTag(key, value) for key, value in tags.items()]
+    for start in range(0, len(entities), _BATCH):
+        client.log_batch(run_id, tags=entities[start : start + _BATCH])
+
+
+def _params(record: Record) -> dict[str, Any]:
+    """What identifies the trial, then every hyper-parameter as `engine.epochs`."""
+    params = {name: getattr(record, name) for name in _IDENTITY}
+    for part, fields in record.settings.items():
+        params |= {f"{part}.{name}": value for name, value in fields.items()}
+    return params
+
+
+def _keeps(run: Run, record: Record, content: str) -> bool:
+    """Whether a logged run stays the trial's answer when `record` comes in."""
+    if run.data.tags["content"] == content:
+        return True
+    return record.status != "ok" and run.data.tags.get("status") == "ok"
+
+
+def _current(runs: Sequence[Run]) -> list[Run]:
+    """The newest whole, not superseded run of each trial, ordered by trial."""
+    newest: dict[str, Run] = {}
+    for run in sorted(runs, key=lambda run: run.info.start_time):
+        if "content" in run.data.tags and "superseded" not in run.data.tags:
+            newest[run.data.tags["trial"]] = run
+    return [newest[trial] for trial in sorted(newest)]
+
+
+def _suite_tag(suite: str) -> str:
+    """Tag key of a suite; characters that MLflow refuses are written as their code point."""
+    return "suite." + re.sub(r"[^\w\- ]", lambda match: f":{ord(match[0]):x}:", suite)
+
+
+def _legal(name: str) -> str:
+    """A metric's or parameter's name in the letters that MLflow allows."""
+    return re.sub(r"[^\w.\- :/]", "_", name)
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _SHOWN_LENGTH else f"{text[: _SHOWN_LENGTH - 1]}…"
+
+
+def _database_file(uri: str) -> Path | None:
+    """Absolute path of a sqlite database, or None for a server; other kinds raise TrackingError."""
+    if uri.startswith("sqlite:///"):
+        return Path(uri.removeprefix("sqlite:///")).expanduser().absolute()
+    if uri.startswith(("http://", "https://")):
+        return None
+    raise TrackingError(f"'{uri}' is no tracking address: give sqlite:///FILE or http://HOST:PORT")
+
+
+@contextlib.contextmanager
+def _locked(database: Path | None) -> Iterator[None]:
+    """Hold the database for one process: two that create it at once would leave it broken for good."""
+    if database is None:
+        yield
+        return
+    import fcntl
+
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{database}.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # released with the file, also when the process dies
+        yield

@@ -1,0 +1,39 @@
+"""Published numbers keep their source and come in a fixed order."""
+
+from __future__ import annotations
+
+from results.published import published_numbers, published_values
+
+
+def test_every_row_is_read():
+    assert len(published_numbers()) >= 519
+    assert all(number.source for number in published_numbers())
+
+
+def test_the_authors_own_number_comes_first():
+    numbers = published_values("PSAQ-ViT", "DeiT-T", "w4a8", "imagenet")
+    assert numbers[0].value == 65.57
+    assert numbers[0].source.startswith("PSAQ-ViT README")
+    assert {number.value for number in numbers} == {65.57, 66.16, 65.682}
+
+
+def test_disagreeing_sources_are_all_kept_and_second_hand_ones_come_last():
+    first, second = published_values("PSAQ-ViT", "DeiT-S", "w4a4", "imagenet")
+    assert (first.value, second.value) == (5.90, 58.28)
+    assert first.source.startswith("MaskAQ paper Table 1")
+    assert "SECONDARY" in second.note
+
+
+def test_full_precision_rows_are_found_by_bits_alone():
+    numbers = published_values("whatever", "ViT-T", "fp32", "imagenet")
+    assert [number.value for number in numbers] == [72.01, 75.454]
+    assert published_values("FP baseline", "ViT-T", "w4a4", "imagenet") == ()
+
+
+def test_a_task_that_no_paper_uses_has_no_numbers():
+    assert published_values("PSAQ-ViT", "DeiT-T", "w4a8", "digits") == ()
+
+
+def test_another_metric_is_not_mistaken_for_top1():
+    assert published_values("PSAQ-ViT", "DeiT-T", "w4a8", "imagenet", metric="agreement") == ()
+    assert all(number.metric == "top1" for number in published_values("MaskAQ", "Swin-T", "w4a4", "imagenet"))

@@ -1,0 +1,208 @@
+"""Records go to MLflow and come back whole, once per trial."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+import socket
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from results.record import Record
+from results.tracking import Tracker, TrackingError, local_uri
+from tests.results.fakes import failed, record
+
+
+@pytest.fixture(scope="module")
+def tracker(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
+    """One database for the module: creating it takes seconds. Tests use suites and trials of their own."""
+    return Tracker(local_uri(tmp_path_factory.mktemp("a store")))
+
+
+def runs_of(tracker: Tracker, trial: str) -> dict[str, dict[str, str]]:
+    """Run id -> tags, straight from the database."""
+    connection = sqlite3.connect(tracker.uri.removeprefix("sqlite:///"))
+    rows = connection.execute("select run_uuid, key, value from tags").fetchall()
+    connection.close()
+    tags: dict[str, dict[str, str]] = {}
+    for run, key, value in rows:
+        tags.setdefault(run, {})[key] = value
+    return {run: values for run, values in tags.items() if values.get("trial") == trial}
+
+
+def column(tracker: Tracker, query: str) -> dict[str, object]:
+    connection = sqlite3.connect(tracker.uri.removeprefix("sqlite:///"))
+    rows = dict(connection.execute(query).fetchall())
+    connection.close()
+    return rows
+
+
+def test_records_come_back_as_they_were(tracker: Tracker):
+    records = [record(seed=seed, notes=("one | note", "zwei – Ünïcode")) for seed in (0, 1)] + [failed()]
+    assert tracker.log(records, "round_trip") == 3
+    assert sorted(tracker.load("round_trip"), key=lambda r: r.trial) == sorted(records, key=lambda r: r.trial)
+
+
+def test_a_second_tracker_reads_the_same_database(tracker: Tracker):
+    written = record("other_reader")
+    tracker.log([written], "other_reader")
+    assert Tracker(tracker.uri).load("other_reader") == [written]
+
+
+def test_an_unknown_suite_is_empty(tracker: Tracker):
+    assert tracker.load("nobody_ran_this") == []
+
+
+def test_logging_twice_writes_once(tracker: Tracker):
+    records = [record("twice", seed=seed) for seed in (0, 1)]
+    assert tracker.log(records, "twice") == 2
+    assert tracker.log(records, "twice") == 0
+    assert len(runs_of(tracker, records[0].trial)) == 1
+
+
+def test_a_trial_may_belong_to_several_suites(tracker: Tracker):
+    shared = record("shared_trial")
+    tracker.log([shared], "first suite")
+    assert tracker.log([shared], "second (draft) suite.v2") == 0
+    assert tracker.load("first suite") == tracker.load("second (draft) suite.v2") == [shared]
+
+
+def test_a_success_replaces_a_failure_and_keeps_its_suites(tracker: Tracker):
+    failure = failed("replaced", trial="replaced")
+    success = record("replaced", trial="replaced")
+    tracker.log([failure], "suite_before")
+    assert tracker.log([success], "suite_after") == 1
+    assert tracker.load("suite_before") == tracker.load("suite_after") == [success]
+    superseded = ["superseded" in tags for tags in runs_of(tracker, "replaced").values()]
+    assert sorted(superseded) == [False, True]
+
+
+def test_a_failure_does_not_replace_a_result(tracker: Tracker):
+    success = record("kept", trial="kept")
+    tracker.log([success], "kept")
+    assert tracker.log([failed("kept", trial="kept")], "kept") == 0
+    assert tracker.load("kept") == [success]
+
+
+def test_a_recomputed_result_replaces_the_older_one(tracker: Tracker):
+    first = record("recomputed", trial="recomputed")
+    again = dataclasses.replace(first, cost={"synthesis_seconds": 61.0})
+    tracker.log([first], "recomputed")
+    assert tracker.log([again], "recomputed") == 1
+    assert tracker.load("recomputed") == [again]
+
+
+def test_a_run_torn_by_a_killed_driver_counts_as_not_logged(tracker: Tracker):
+    torn = record("torn", trial="torn")
+    tracker.log([torn], "torn")
+    connection = sqlite3.connect(tracker.uri.removeprefix("sqlite:///"))
+    run = next(iter(runs_of(tracker, "torn")))
+    connection.execute("delete from tags where run_uuid = ? and key = 'content'", (run,))
+    connection.commit()
+    connection.close()
+    assert tracker.load("torn") == []
+    assert tracker.log([torn], "torn") == 1
+    assert tracker.load("torn") == [torn]
+
+
+def test_an_altered_run_is_noticed(tracker: Tracker):
+    tracker.log([record("altered", trial="altered")], "altered")
+    connection = sqlite3.connect(tracker.uri.removeprefix("sqlite:///"))
+    run = next(iter(runs_of(tracker, "altered")))
+    connection.execute(
+        "update tags set value = replace(value, '40.0', '99.0') where run_uuid = ? and key like 'record.%'",
+        (run,),
+    )
+    connection.commit()
+    connection.close()
+    with pytest.raises(TrackingError, match=f"run {run} in .* was altered"):
+        tracker.load("altered")
+
+
+def test_a_lost_database_is_refilled(tmp_path: Path, tracker: Tracker):
+    records = [record("refill", seed=seed) for seed in range(3)]
+    tracker.log(records, "refill")
+    rebuilt = Tracker(local_uri(tmp_path))
+    rebuilt.log(records, "refill")
+    assert rebuilt.load("refill") == tracker.load("refill")
+
+
+def test_long_texts_and_large_bitmaps_fit(tracker: Tracker):
+    drawn = random.Random(0)
+    large = record(
+        "large",
+        [drawn.random() < 0.7 for _ in range(50_000)],
+        trial="large",
+        status="failed",
+        reason="x" * 20_000,
+        settings={"synthesizer": {"text": "y" * 9_000, **{f"field_{i}": i for i in range(150)}}},
+    )
+    tracker.log([large], "large")
+    assert tracker.load("large") == [large]
+    (tags,) = runs_of(tracker, "large").values()
+    assert max(map(len, tags.values())) <= 5000
+
+
+def test_odd_metrics_are_kept_in_the_record(tracker: Tracker):
+    odd = record(
+        "odd", trial="odd", metrics={"top1": 10.0, "kl": math.nan, "top1@best epoch": 11.0, "ratio": math.inf}
+    )
+    tracker.log([odd], "odd")
+    (restored,) = tracker.load("odd")
+    assert restored.metrics["ratio"] == math.inf
+    assert math.isnan(restored.metrics["kl"])
+    (run,) = runs_of(tracker, "odd")
+    shown = column(tracker, f"select key, value from latest_metrics where run_uuid = '{run}'")
+    assert shown["top1"] == shown["cost/synthesis_seconds"] - 50 == 10.0
+    assert shown["top1_best epoch"] == 11.0
+    assert "ratio" not in shown
+
+
+def test_settings_and_status_are_visible_in_mlflow(tracker: Tracker):
+    tracker.log([failed("visible", trial="visible", seed=7)], "visible")
+    (run,) = runs_of(tracker, "visible")
+    params = column(tracker, f"select key, value from params where run_uuid = '{run}'")
+    assert params["seed"] == "7"
+    assert params["synthesizer.iterations"] == "300"
+    assert column(tracker, f"select run_uuid, status from runs where run_uuid = '{run}'") == {run: "FAILED"}
+    assert runs_of(tracker, "visible")[run]["reason"] == "the loss is not finite at step 3"
+
+
+def test_nothing_is_written_to_the_working_folder(tmp_path: Path, tracker: Tracker, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tracker.log([record("elsewhere")], "elsewhere")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_relative_database_is_made_absolute(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Tracker("sqlite:///results.db").uri == f"sqlite:///{tmp_path}/results.db"
+
+
+@pytest.mark.parametrize("uri", ["mlruns", "file:///tmp/mlruns", ""])
+def test_other_addresses_are_refused(uri: str):
+    with pytest.raises(TrackingError, match="no tracking address: give sqlite:///FILE or http"):
+        Tracker(uri)
+
+
+def test_a_corrupt_database_says_so(tmp_path: Path):
+    (tmp_path / "mlflow.db").write_bytes(b"this is no database, " * 100)
+    with pytest.raises(TrackingError, match=r"mlflow\.db cannot be used .* move it away"):
+        Tracker(local_uri(tmp_path)).log([record()], "corrupt")
+
+
+def test_an_unreachable_server_says_so(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(TrackingError, match=f"server at {address} cannot be used .*--tracking-uri"):
+            Tracker(address).load("suite")
+
+
+def test_records_without_results_are_equal_after_json():
+    failure = failed()
+    assert Record.from_json(failure.to_json()) == failure
