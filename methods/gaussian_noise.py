@@ -1,0 +1,53 @@
+"""Gaussian noise: the lower anchor. Images that know nothing of the teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backbones.base import Backbone
+from methods.base import Method, Progress, Synthesizer, SyntheticImages, silent
+from methods.settings import setting
+
+if TYPE_CHECKING:
+    from torch import Generator, nn
+
+
+@dataclass(frozen=True)
+class GaussianNoiseConfig:
+    """How many images."""
+
+    images: int = setting(32, "Number of images.", low=1, high=100_000, smoke=4, tunable=False)
+
+
+class GaussianNoise(Synthesizer):
+    """N(0, 1) in normalized space, not clamped to the pixel range, without labels."""
+
+    Config = GaussianNoiseConfig
+
+    def synthesize(
+        self,
+        teacher: Backbone,
+        *,
+        generator: Generator,
+        progress: Progress = silent,
+        student: nn.Module | None = None,
+        epoch: int = 0,
+    ) -> SyntheticImages:
+        """Draw the set."""
+        import torch
+
+        images = torch.randn(self.config.images, *teacher.data.input_size, generator=generator)
+        labels = torch.full((self.config.images,), -1)
+        return SyntheticImages(images.to(teacher.device), labels.to(teacher.device))
+
+
+METHOD = Method(
+    name="gaussian_noise",
+    synthesizer=GaussianNoise,
+    engine=None,
+    title="Gaussian noise",
+    citation="The baseline of PSAQ-ViT (Li et al., ECCV 2022, arXiv 2203.02250).",
+    published_name="Gaussian noise calibration",
+    sources={"images": "code", "number of images": "code"},
+)

@@ -1,0 +1,193 @@
+"""The optimisation of images that every synthesizer of this project shares: noise in, images out.
+
+A method says what its images are optimised for (`Objective`); this module does the rest: batches, noise,
+labels, schedule, clamp, progress, and the check that images came out. It knows no loss term.
+
+    class MyObjective(Objective):
+        def losses(self, images, view, iteration):
+            return {"one_hot": one_hot_loss(self.batch.teacher.model(view), self.batch.labels)}
+
+    class MySynthesizer(ImageOptimizer):
+        Config = MyConfig            # with images, batch_size, iterations and learning_rate
+        Objective = MyObjective
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from backbones.base import Backbone
+from methods.base import Progress, SynthesisFailed, Synthesizer, SyntheticImages, silent
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor, nn
+    from torch.optim import Optimizer
+
+_REPORT_EVERY = 10
+"""Iterations between two looks at the losses: reading them waits for the device."""
+_CONSTANT = 1e-4
+"""An image whose channels all vary less than this (standard deviation, normalized space) is constant."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What an objective may use for one batch of images."""
+
+    teacher: Backbone
+    labels: Tensor
+    """(B,) int64 classes, on the teacher's device."""
+    generator: Generator
+    """On the CPU; this batch's only source of randomness."""
+    student: nn.Module | None = None
+    """The quantized model, for synthesizers that need it."""
+    epoch: int = 0
+    """Training epoch the set is made for; 0 for the first set."""
+
+
+class Objective(ABC):
+    """What one batch of images is optimised for; made anew for every batch, so it may draw constants."""
+
+    def __init__(self, config: Any, batch: Batch) -> None:
+        self.config = config
+        self.batch = batch
+
+    @abstractmethod
+    def losses(self, images: Tensor, view: Tensor, iteration: int) -> Mapping[str, Tensor]:
+        """Loss terms by name, weighted; their sum is minimized. `images` are optimised, `view` shows them."""
+
+    def view(self, images: Tensor, iteration: int) -> Tensor:
+        """What the models see of the images: an augmented copy. Here the images themselves."""
+        return images
+
+    def optimizer(self, images: Tensor) -> Optimizer:
+        """Made once per batch. Here Adam."""
+        import torch
+
+        return torch.optim.Adam([images], lr=self.config.learning_rate, fused=True)
+
+    def learning_rate(self, iteration: int) -> float:
+        """Of this iteration. Here a cosine from `config.learning_rate` to 0."""
+        return cosine(self.config.learning_rate, 0.0, iteration / self.config.iterations)
+
+
+class ImageOptimizer(Synthesizer):
+    """A synthesizer that optimises noise, batch by batch; Config has `images`, `batch_size`, `iterations`.
+
+    Every batch has its own generator, seeded from the set's: a larger set begins with the same whole batches.
+    """
+
+    Objective: ClassVar[type]
+    """The `Objective` that every batch gets its own of."""
+
+    def synthesize(
+        self,
+        teacher: Backbone,
+        *,
+        generator: Generator,
+        progress: Progress = silent,
+        student: nn.Module | None = None,
+        epoch: int = 0,
+    ) -> SyntheticImages:
+        """Optimise `config.images` images, `config.batch_size` at a time. Raises SynthesisFailed."""
+        import torch
+
+        sizes = _batch_sizes(self.config.images, self.config.batch_size)
+        total = len(sizes) * self.config.iterations
+        made, labels, final = [], [], []
+        for done, size in enumerate(sizes):
+            own = torch.Generator().manual_seed(_draw_seed(generator))
+            drawn = torch.randint(teacher.num_classes, (size,), generator=own).to(teacher.device)
+            objective = self.Objective(self.config, Batch(teacher, drawn, own, student, epoch))
+            start = torch.randn(size, *teacher.data.input_size, generator=own).to(teacher.device)
+            counted = _counted(progress, done * self.config.iterations, total)
+            images, losses = optimize(start, objective, self.config.iterations, report=counted)
+            made.append(images)
+            labels.append(drawn)
+            final.append(losses)
+        means = {name: sum(losses[name] for losses in final) / len(final) for name in final[0]}
+        return SyntheticImages(torch.cat(made), torch.cat(labels), means)
+
+
+def optimize(
+    start: Tensor,
+    objective: Objective,
+    iterations: int,
+    *,
+    report: Callable[[int, Mapping[str, float]], None] = lambda iteration, losses: None,
+) -> tuple[Tensor, dict[str, float]]:
+    """Optimise one batch (B, C, H, W) from `start`; the images and the last loss terms as numbers.
+
+    After each step the images are clamped to the teacher's pixel range. Raises SynthesisFailed on a loss that
+    is not finite (looked at every ten iterations), and on images that are not finite or constant.
+    """
+    import torch
+
+    low, high = objective.batch.teacher.pixel_range()
+    images = start.clone().requires_grad_(True)
+    optimizer = objective.optimizer(images)
+    numbers: dict[str, float] = {}
+    for iteration in range(iterations):
+        for group in optimizer.param_groups:
+            group["lr"] = objective.learning_rate(iteration)
+        terms = objective.losses(images, objective.view(images, iteration), iteration)
+        total = torch.stack(list(terms.values())).sum()
+        (images.grad,) = torch.autograd.grad(total, [images])
+        optimizer.step()
+        with torch.no_grad():
+            images.clamp_(low, high)
+        last = iteration + 1 == iterations
+        if last or (iteration + 1) % _REPORT_EVERY == 0:
+            numbers = _as_numbers(terms, iteration)
+            report(iteration + 1, numbers)
+    images = images.detach()
+    _refuse_unusable(images)
+    return images, numbers
+
+
+def cosine(start: float, end: float, share: float) -> float:
+    """From `start` at share 0 to `end` at share 1 along half a cosine."""
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+def _counted(progress: Progress, before: int, total: int) -> Callable[[int, Mapping[str, float]], None]:
+    """Progress of one batch as progress of the set."""
+    return lambda iteration, losses: progress(before + iteration, total, losses)
+
+
+def _as_numbers(terms: Mapping[str, Tensor], iteration: int) -> dict[str, float]:
+    import torch
+
+    values = torch.stack([term.detach() for term in terms.values()]).tolist()
+    numbers = dict(zip(terms, values, strict=True))
+    faults = [name for name, value in numbers.items() if not math.isfinite(value)]
+    if faults:
+        raise SynthesisFailed(
+            f"the loss term {' and '.join(faults)} is not finite at iteration {iteration + 1}: "
+            "a lower learning rate may help"
+        )
+    return numbers
+
+
+def _refuse_unusable(images: Tensor) -> None:
+    if not bool(images.isfinite().all()):
+        raise SynthesisFailed("images are not finite after optimisation: a lower learning rate may help")
+    varies = images.std(dim=(-2, -1)).amax(dim=1) > _CONSTANT
+    if not bool(varies.all()):
+        constant = int((~varies).sum())
+        raise SynthesisFailed(
+            f"{constant} of {len(images)} images of a batch are constant after optimisation"
+        )
+
+
+def _batch_sizes(images: int, batch_size: int) -> list[int]:
+    return [min(batch_size, images - start) for start in range(0, images, batch_size)]
+
+
+def _draw_seed(generator: Generator) -> int:
+    import torch
+
+    return int(torch.randint(2**62, (), generator=generator))
