@@ -1,0 +1,113 @@
+"""`harness doctor`: what is installed, which data, weights and GPUs are found, and how to get the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.cli import options as o
+
+_PACKAGES = ("torch", "timm", "ray", "optuna", "mlflow", "pandas", "rich", "scikit-learn", "safetensors")
+
+
+def doctor(
+    data: o.DataOption = None,
+    weights: o.WeightsOption = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+) -> None:
+    """Check this machine: packages, devices, data, weights and the store; say how to get what is missing."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from harness.places import find_places
+
+    places = find_places(data or (), weights or (), store, config)
+    table = Table(title="harness doctor", title_justify="left")
+    for column in ("what", "state", "how to get it"):
+        table.add_column(column, overflow="fold")
+    rows = [*_packages(), *_devices(), *_data(places), *_weights(places), _store(places)]
+    for what, state, remedy in rows:
+        table.add_row(what, state, remedy)
+    Console().print(table)
+
+
+Row = tuple[str, str, str]
+
+
+def _packages() -> list[Row]:
+    import importlib.metadata
+
+    rows = []
+    for name in _PACKAGES:
+        try:
+            rows.append((name, importlib.metadata.version(name), ""))
+        except importlib.metadata.PackageNotFoundError:
+            note = "only --scheduler ray needs it" if name == "ray" else ""
+            rows.append((name, "missing", f"pip install {name} {note}".strip()))
+    return rows
+
+
+def _devices() -> list[Row]:
+    import os
+
+    import torch
+
+    rows = [("CPU cores", str(os.cpu_count()), "")]
+    if not torch.cuda.is_available():
+        rows.append(
+            ("GPU", "none seen by torch", "optional; needs an NVIDIA driver and a CUDA build of torch")
+        )
+    for index in range(torch.cuda.device_count()):
+        memory = torch.cuda.get_device_properties(index).total_memory / 2**30
+        rows.append((f"GPU {index}", f"{torch.cuda.get_device_name(index)}, {memory:.0f} GiB", ""))
+    return rows
+
+
+def _data(places: Any) -> list[Row]:
+    from tasks.base import DataError
+    from tasks.registry import get_task, task_names
+
+    rows = []
+    for name in task_names():
+        task_class = get_task(name)
+        where = task_class.data_name
+        if where is not None and where not in places.data:
+            rows.append(
+                (f"data {name}", "not given", f"--data {where}=DIR, or HARNESS_DATA_{where.upper()}=DIR")
+            )
+            continue
+        try:
+            facts = task_class(places.data.get(where or "")).facts("report")
+            rows.append((f"data {name}", f"{facts.sample_count} images to report on", ""))
+        except DataError as error:
+            rows.append((f"data {name}", "not usable", str(error)))
+    return rows
+
+
+def _weights(places: Any) -> list[Row]:
+    from backbones import SPECS
+
+    rows = []
+    for name, spec in SPECS.items():
+        found = spec.shipped_weights and f"shipped ({spec.shipped_weights})"
+        if name in places.weights:
+            exists = places.weights[name].is_file()
+            found = str(places.weights[name]) if exists else f"no file at {places.weights[name]}"
+        elif places.weights_dir is not None and not found:
+            matches = [places.weights_dir / f"{name}{suffix}" for suffix in (".safetensors", ".pth")]
+            found = next((str(path) for path in matches if path.is_file()), None)
+        remedy = "" if found else f"--weights {name}=FILE, or from the hub: {spec.timm_name}"
+        rows.append((f"weights {name}", found or "not local", remedy))
+    return rows
+
+
+def _store(places: Any) -> Row:
+    import os
+
+    parent = places.store
+    while not parent.exists():
+        parent = parent.parent
+    if not os.access(parent, os.W_OK):
+        return "store", f"{places.store} cannot be written", "--store DIR, or HARNESS_STORE=DIR"
+    state = "exists" if places.store.exists() else "will be made"
+    return "store", f"{places.store} ({state})", ""

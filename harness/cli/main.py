@@ -1,0 +1,47 @@
+"""The `harness` command: its verbs and its exit statuses.
+
+0    every trial has a result
+1    some trial failed; the others finished and the table shows why
+2    wrong usage, named precisely
+130  stopped with Ctrl-C
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from harness.cli import doctor, leaderboard, listing, plan, run, synthesize, ui
+
+app = typer.Typer(
+    name="harness",
+    help="Compare data-free quantization methods for Vision Transformers, fairly.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command("run", epilog=run.EPILOG)(run.run)
+app.command("plan")(plan.plan)
+app.command("list")(listing.list_things)
+app.command("leaderboard")(leaderboard.show_leaderboard)
+app.command("synthesize", epilog=synthesize.EPILOG)(synthesize.synthesize)
+app.command("ui")(ui.ui)
+app.command("doctor")(doctor.doctor)
+
+
+def main() -> None:
+    """Run the command line; wrong usage ends with status 2 and one sentence per fault."""
+    from harness.errors import HarnessError
+
+    try:
+        app()
+    except HarnessError as error:
+        for line in str(error).splitlines():
+            print(f"harness: {line}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The command-line options that several verbs share, and how they become a request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from harness.session import Request, Session
+
+SuiteOption = Annotated[str, typer.Option("--suite", "-s", help="A suite's name, or a YAML file.")]
+MethodsOption = Annotated[
+    str, typer.Option("--methods", "--method", "-m", help="Only these methods, comma-separated.")
+]
+BackbonesOption = Annotated[
+    str, typer.Option("--backbones", "--backbone", help="Only these backbones, comma-separated.")
+]
+BitsOption = Annotated[str, typer.Option("--bits", help="Only these bit-widths: w4a4,w4a8.")]
+SeedsOption = Annotated[str, typer.Option("--seeds", help="Only these seeds: 0,1,2.")]
+EnginesOption = Annotated[
+    str,
+    typer.Option("--engine", "--engines", help="Run the methods with these engines instead of their own."),
+]
+BudgetOption = Annotated[str | None, typer.Option("--budget", help="paper, fast or smoke.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="method.field=value, engine.field=value or method.engine.field=value."),
+]
+DataOption = Annotated[
+    list[str] | None, typer.Option("--data", help="imagenet=DIR (holding val/), images=DIR: where data lie.")
+]
+WeightsOption = Annotated[
+    list[str] | None, typer.Option("--weights", help="deit_tiny=FILE: a backbone's weights.")
+]
+StoreOption = Annotated[str | None, typer.Option("--store", help="Folder of results; default dfq-store.")]
+ConfigOption = Annotated[
+    str | None, typer.Option("--config", help="YAML file with data, weights, store; default harness.yaml.")
+]
+PluginOption = Annotated[
+    list[str] | None, typer.Option("--plugin", help="A Python file with a method or an engine of yours.")
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+CpusOption = Annotated[
+    int | None,
+    typer.Option("--cpus-per-trial", min=1, help="CPU threads per stage; default fills the cores."),
+]
+GpusOption = Annotated[
+    float | None, typer.Option("--gpus-per-trial", min=0, help="GPUs per stage; 0.5 puts two on one GPU.")
+]
+BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Images per forward in evaluation.")]
+OracleOption = Annotated[
+    bool, typer.Option("--oracle", help="Also score every epoch on the report split, as a marked column.")
+]
+SchedulerOption = Annotated[
+    str, typer.Option("--scheduler", help="ray (workers in parallel) or inline (this process).")
+]
+RayAddressOption = Annotated[str | None, typer.Option("--ray-address", help="An existing Ray cluster.")]
+TrackingOption = Annotated[
+    str | None, typer.Option("--tracking-uri", help="An MLflow server; default a SQLite file in the store.")
+]
+
+
+def split(text: str) -> list[str]:
+    """Comma-separated words."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def request(**options: Any) -> Request:
+    """A request of the options a verb has; texts with commas become lists."""
+    from harness.session import Request
+
+    for name in ("methods", "backbones", "bits", "seeds", "engines"):
+        options[name] = split(options.get(name) or "")
+    for name in ("assignments", "data", "weights", "plugins"):
+        options[name] = options.get(name) or []
+    return Request(**options)
+
+
+def tracking_uri(session: Session, given: str | None) -> str:
+    """The MLflow database of a session: the given server, or the store's own file."""
+    return given or f"sqlite:///{session.store.root / 'mlflow.db'}"

@@ -1,0 +1,139 @@
+"""`harness run`: run a suite, or what is missing of it, and show its leaderboard."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from harness.cli import options as o
+
+if TYPE_CHECKING:
+    from harness.run import RunOutcome
+    from harness.session import Session
+
+EPILOG = (
+    "harness run --suite digits_w4a4   |   "
+    "harness run --suite imagenet_w4a8 --backbones deit_tiny --budget fast --data imagenet=DIR "
+    "--weights deit_tiny=FILE"
+)
+
+
+def run(
+    suite: o.SuiteOption,
+    methods: o.MethodsOption = "",
+    backbones: o.BackbonesOption = "",
+    bits: o.BitsOption = "",
+    seeds: o.SeedsOption = "",
+    engine: o.EnginesOption = "",
+    budget: o.BudgetOption = None,
+    set_: o.SetOption = None,
+    data: o.DataOption = None,
+    weights: o.WeightsOption = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    plugin: o.PluginOption = None,
+    scheduler: o.SchedulerOption = "ray",
+    ray_address: o.RayAddressOption = None,
+    device: o.DeviceOption = "auto",
+    cpus_per_trial: o.CpusOption = None,
+    gpus_per_trial: o.GpusOption = None,
+    batch_size: o.BatchOption = 32,
+    oracle: o.OracleOption = False,
+    tracking_uri: o.TrackingOption = None,
+    allow_fp_mismatch: bool = typer.Option(
+        False, help="Run although full-precision accuracy is not the reference's; the notes say so."
+    ),
+    dry_run: bool = typer.Option(False, help="Show the plan and run nothing."),
+) -> None:
+    """Run a suite, or what is missing of it, and show its leaderboard."""
+    from rich.console import Console
+
+    from harness.errors import UsageError
+    from harness.run import run_session
+    from harness.session import open_session
+
+    if scheduler not in ("ray", "inline"):
+        raise UsageError(f"--scheduler {scheduler}: one of ray, inline")
+    console = Console()
+    session = open_session(
+        o.request(
+            suite=suite,
+            methods=methods,
+            backbones=backbones,
+            bits=bits,
+            seeds=seeds,
+            engines=engine,
+            budget=budget,
+            assignments=set_,
+            data=data,
+            weights=weights,
+            store=store,
+            config=config,
+            plugins=plugin,
+            device=device,
+            cpus_per_trial=cpus_per_trial,
+            gpus_per_trial=gpus_per_trial,
+            batch_size=batch_size,
+            oracle=oracle,
+        )
+    )
+    if dry_run:
+        from harness.cli.plan import print_plan
+
+        print_plan(session, console)
+        return
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        outcome = run_session(
+            session,
+            lambda: _scheduler(scheduler, ray_address),
+            console,
+            allow_fp_mismatch=allow_fp_mismatch,
+        )
+        _report(session, outcome, o.tracking_uri(session, tracking_uri), console)
+    except KeyboardInterrupt:
+        console.print(
+            "stopped. Finished stages are kept: the same command runs what is missing.\n  "
+            + " ".join(["harness", *sys.argv[1:]]),
+            markup=False,
+        )
+        raise typer.Exit(130) from None
+    if not outcome.all_good:
+        raise typer.Exit(1)
+
+
+def _scheduler(name: str, ray_address: str | None) -> Any:
+    if name == "inline":
+        from harness.schedulers.inline import InlineScheduler
+
+        return InlineScheduler()
+    from harness.schedulers.ray_tasks import RayScheduler
+
+    made = RayScheduler(ray_address)
+    signal.signal(signal.SIGTERM, _interrupt)  # ray.init installs its own
+    return made
+
+
+def _report(session: Session, outcome: RunOutcome, uri: str, console: Any) -> None:
+    from results.leaderboard import leaderboard
+    from results.renderers import render
+    from results.tracking import Tracker
+
+    Tracker(uri).log(outcome.records, session.suite.name)
+    console.print(render(leaderboard(list(outcome.records)), "table"))
+    for note in outcome.notes:
+        console.print(f"note: {note}", markup=False)
+    console.print(
+        f"{outcome.stages_run} stages run, {outcome.stages_cached} cached. "
+        f"Records: {session.store.root} (MLflow: {uri}). "
+        f"Show again: harness leaderboard --suite {session.suite.name} --store {session.store.root}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,33 @@
+"""`harness ui`: MLflow's own web interface on the records, bound to this machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import typer
+
+from harness.cli import options as o
+
+
+def ui(
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    port: int = typer.Option(5000, min=1, max=65535, help="Port on localhost."),
+) -> None:
+    """Open MLflow's web interface on the records, on localhost; Ctrl-C ends it."""
+    from harness.errors import UsageError
+    from harness.places import find_places
+
+    database = find_places(store=store, config=config).store / "mlflow.db"
+    if not database.is_file():
+        raise UsageError(f"no records at {database}: run a suite first, or give --store DIR")
+    print(f"MLflow on {database}: http://127.0.0.1:{port}", flush=True)
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
+    environment = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", **os.environ}
+    try:
+        code = subprocess.call([*command, "--backend-store-uri", f"sqlite:///{database}"], env=environment)
+    except KeyboardInterrupt:
+        code = 0
+    raise typer.Exit(code)

@@ -1,0 +1,274 @@
+"""Expands a suite to a plan: which stages each trial needs, with their settings and content keys."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.code_version import PROJECT, code_version
+from harness.context import RunContext
+from harness.plan import Kind, Plan, Stage, Trial, stage_key
+from harness.suite import ANCHORS, Suite
+from methods.bits import FULL_PRECISION, Bits
+
+if TYPE_CHECKING:
+    from tasks.base import SplitFacts
+
+_DEFAULT_ANCHOR_ENGINE = "psaq_ptq"
+"""Engine of the noise and real rows in a suite that has no method with an engine of its own."""
+
+
+def build_plan(suite: Suite, context: RunContext, weights_sha256: Mapping[str, str]) -> Plan:
+    """Expand a suite. `weights_sha256` holds the hash of every backbone's weights.
+
+    Raises tasks.base.DataError when the task's data is not there.
+    """
+    builder = StageBuilder(suite, context, weights_sha256)
+    trials = [trial for backbone in suite.backbones for trial in _trials_of(builder, backbone)]
+    return Plan(suite, tuple(trials), builder.stages)
+
+
+def _trials_of(builder: StageBuilder, backbone: str) -> Iterable[Trial]:
+    """The anchors and the methods on one backbone."""
+    from methods.registry import get_method
+
+    suite = builder.suite
+    reference = builder.reference(backbone)
+    yield _trial(builder, "fp32", "none", backbone, FULL_PRECISION, 0, reference)
+    names = [name for name in ANCHORS if name != "fp32"] + list(suite.methods)
+    for bits in suite.bits:
+        for name in names:
+            for engine in _engines_of(suite, get_method(name)):
+                for seed in suite.seeds:
+                    yield _quantized_trial(builder, name, engine, backbone, bits, seed, reference)
+
+
+def _engines_of(suite: Suite, method: Any) -> tuple[str, ...]:
+    """The suite's engines; else the method's own; for an anchor those of the suite's methods."""
+    from methods.registry import get_method
+
+    if suite.engines:
+        return suite.engines
+    if method.engine is not None:
+        return (method.engine,)
+    own = [get_method(name).engine for name in suite.methods]
+    return tuple(dict.fromkeys(engine for engine in own if engine)) or (_DEFAULT_ANCHOR_ENGINE,)
+
+
+def _quantized_trial(
+    builder: StageBuilder, name: str, engine: str, backbone: str, bits: Bits, seed: int, reference: Stage
+) -> Trial:
+    from methods.registry import get_engine, get_method
+
+    method = get_method(name)
+    synthesis = None
+    if not builder.is_coupled(name):
+        synthesis = builder.synthesis(name, backbone, seed, after=(reference.key,))
+    quantization = builder.quantization(name, engine, backbone, bits, seed, synthesis, (reference.key,))
+    evaluation = builder.evaluation(backbone, quantization, reference)
+    engine_config = builder.engine_config(name, engine)
+    return _trial(
+        builder,
+        name,
+        engine,
+        backbone,
+        bits,
+        seed,
+        evaluation,
+        quantization=quantization.key,
+        synthesis=synthesis.key if synthesis else None,
+        settings={"synthesizer": _plain(builder.synthesis_config(name)), "engine": _plain(engine_config)},
+        engine_protocol=get_engine(engine)(engine_config).protocol(bits),
+        track="controlled" if method.engine not in (None, engine) else builder.suite.track,
+    )
+
+
+def _trial(
+    builder: StageBuilder,
+    method: str,
+    engine: str,
+    backbone: str,
+    bits: Bits,
+    seed: int,
+    evaluation: Stage,
+    *,
+    quantization: str | None = None,
+    synthesis: str | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    engine_protocol: Mapping[str, Any] | None = None,
+    track: str | None = None,
+) -> Trial:
+    from backbones import SPECS
+    from methods.registry import get_method
+
+    transform = dataclasses.asdict(SPECS[backbone].data)
+    return Trial(
+        method=method,
+        synthesizer=method if quantization else "none",
+        engine=engine,
+        backbone=backbone,
+        bits=bits,
+        task=builder.suite.task,
+        track=track or builder.suite.track,
+        budget=builder.suite.budget,
+        seed=seed,
+        data_use=get_method(method).data_use,
+        settings=settings or {},
+        protocol=json.loads(json.dumps({"engine": engine_protocol or {}, "transform": transform})),
+        weights_sha256=builder.weights_sha256[backbone],
+        evaluation=evaluation.key,
+        quantization=quantization,
+        synthesis=synthesis,
+    )
+
+
+class StageBuilder:
+    """Makes each stage of a suite once; trials that need the same one share it."""
+
+    def __init__(self, suite: Suite, context: RunContext, weights_sha256: Mapping[str, str]) -> None:
+        from tasks.registry import get_task
+
+        self.suite = suite
+        self.weights_sha256 = weights_sha256
+        self.stages: dict[str, Stage] = {}
+        self._task_class = get_task(suite.task)
+        self._task = self._task_class(context.data.get(self._task_class.data_name or ""))
+
+    def is_coupled(self, name: str) -> bool:
+        """Whether the method's images depend on the student, so that they cannot be shared."""
+        from methods.registry import get_method
+
+        synthesizer = get_method(name).synthesizer
+        return synthesizer is not None and synthesizer.needs_student
+
+    def synthesis_config(self, name: str) -> Any:
+        """The synthesizer's config under budget and overrides."""
+        from methods.registry import get_method
+        from methods.settings import configure
+
+        synthesizer = get_method(name).synthesizer
+        assert synthesizer is not None
+        overrides = self.suite.overrides.get(name, {})
+        own = {key: value for key, value in overrides.items() if not isinstance(value, Mapping)}
+        return configure(synthesizer.Config, self.suite.budget, own)
+
+    def engine_config(self, name: str, engine: str) -> Any:
+        """The engine's config: budget, then the method's preset, the engine's overrides, the method's own."""
+        from methods.registry import get_engine, get_method
+        from methods.settings import configure
+
+        method = get_method(name)
+        preset: Mapping[str, Any] = {}
+        if method.engine_settings is not None and engine == method.engine:
+            preset = method.engine_settings(self.synthesis_config(name))
+        nested = self.suite.overrides.get(name, {}).get(engine, {})
+        fields = {**preset, **self.suite.overrides.get(engine, {}), **nested}
+        return configure(get_engine(engine).Config, self.suite.budget, fields)
+
+    def reference(self, backbone: str) -> Stage:
+        """Scores the full-precision teacher and keeps its logits."""
+        return self._evaluation(backbone, f"fp32 {backbone}", {})
+
+    def synthesis(self, name: str, backbone: str, seed: int, after: tuple[str, ...] = ()) -> Stage:
+        """Makes images from the teacher alone; independent of bits and engine."""
+        from methods.registry import get_method
+
+        synthesizer = get_method(name).synthesizer
+        assert synthesizer is not None
+        files = [_file_of(synthesizer)]
+        settings = {**self._teacher(backbone), **self._made_by(name), "seed": seed}
+        if synthesizer.needs_real_images:
+            settings |= {"task": self.suite.task, "tune": self._facts("tune").digest}
+            files.append(_file_of(self._task_class))
+        return self._stage("synthesize", f"{name} {backbone} seed {seed}", settings, {}, files, after)
+
+    def quantization(
+        self,
+        name: str,
+        engine: str,
+        backbone: str,
+        bits: Bits,
+        seed: int,
+        synthesis: Stage | None,
+        after: tuple[str, ...] = (),
+    ) -> Stage:
+        """Makes the student from the images of `synthesis`, or, where it is None, from images on the way."""
+        from methods.registry import get_engine, get_method
+
+        files = [_file_of(get_engine(engine))]
+        settings = {
+            **self._teacher(backbone),
+            "engine": engine,
+            "engine_config": _plain(self.engine_config(name, engine)),
+            "bits": str(bits),
+            "seed": seed,
+        }
+        if synthesis is None:
+            synthesizer = get_method(name).synthesizer
+            assert synthesizer is not None
+            settings |= self._made_by(name)
+            files.append(_file_of(synthesizer))
+        if self.suite.oracle:
+            settings["oracle"] = {"task": self.suite.task, "samples": self._facts("report").digest}
+        label = f"{name} ({engine}) {backbone} {bits} seed {seed}"
+        parents = {"images": synthesis.key} if synthesis else {}
+        return self._stage("quantize", label, settings, parents, files, after)
+
+    def evaluation(self, backbone: str, quantization: Stage, reference: Stage) -> Stage:
+        """Scores a student against the task and against the teacher's logits."""
+        parents = {"student": quantization.key, "reference": reference.key}
+        return self._evaluation(backbone, quantization.label, parents)
+
+    def _evaluation(self, backbone: str, label: str, parents: Mapping[str, str]) -> Stage:
+        settings = {
+            **self._teacher(backbone),
+            "task": self.suite.task,
+            "split": "report",
+            "samples": self._facts("report").digest,
+        }
+        return self._stage("evaluate", label, settings, parents, [_file_of(self._task_class)])
+
+    @functools.cache  # noqa: B019 - a builder lives as long as its plan is made
+    def _facts(self, split: Any) -> SplitFacts:
+        return self._task.facts(split)
+
+    def _made_by(self, name: str) -> dict[str, Any]:
+        return {"synthesizer": name, "config": _plain(self.synthesis_config(name))}
+
+    def _teacher(self, backbone: str) -> dict[str, Any]:
+        from backbones import SPECS
+
+        spec = SPECS[backbone]
+        return {
+            "backbone": backbone,
+            "weights_sha256": self.weights_sha256[backbone],
+            "architecture": {"timm_name": spec.timm_name, **spec.model_settings},
+            "transform": dataclasses.asdict(spec.data),
+        }
+
+    def _stage(
+        self,
+        kind: Kind,
+        label: str,
+        settings: Mapping[str, Any],
+        parents: Mapping[str, str],
+        files: list[Path],
+        after: tuple[str, ...] = (),
+    ) -> Stage:
+        teacher_code = (PROJECT / "backbones" / "explicit.py", PROJECT / "backbones" / "loading.py")
+        settings = json.loads(json.dumps(settings))
+        key = stage_key(kind, settings, parents, code_version(*files, *teacher_code))
+        return self.stages.setdefault(key, Stage(kind, label, settings, dict(parents), key, after))
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def _file_of(thing: type) -> Path:
+    return Path(inspect.getfile(thing))

@@ -1,0 +1,93 @@
+"""Records of a plan's trials, put together from the store: the truth that tracking and leaderboards show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.errors import ArtifactError
+from harness.plan import Plan, Trial
+from harness.store import Store
+from results.record import Record
+
+
+def records_of(plan: Plan, store: Store) -> list[Record]:
+    """One record per trial, in plan order; a trial without a result has status and reason instead."""
+    references = {backbone: _meta(store, stage.key) for backbone, stage in plan.references().items()}
+    return [_record(plan, trial, store, references.get(trial.backbone)) for trial in plan.trials]
+
+
+def _record(plan: Plan, trial: Trial, store: Store, reference: dict[str, Any] | None) -> Record:
+    meta = _meta(store, trial.evaluation)
+    shared: dict[str, Any] = {
+        "trial": trial.evaluation,
+        "method": trial.method,
+        "synthesizer": trial.synthesizer,
+        "engine": trial.engine,
+        "backbone": trial.backbone,
+        "bits": str(trial.bits),
+        "task": trial.task,
+        "track": trial.track,
+        "budget": trial.budget,
+        "seed": trial.seed,
+        "settings": trial.settings,
+        "weights_sha256": trial.weights_sha256,
+        "data_use": trial.data_use,
+    }
+    if meta is None:
+        return Record(**shared, **_failure(plan, trial, store), protocol=dict(trial.protocol))
+    metrics = dict(meta["metrics"])
+    if trial.method == "fp32":
+        metrics |= {"agreement": 100.0, "kl": 0.0}
+    return Record(
+        **shared,
+        status="ok",
+        metric=meta["metric"],
+        metrics=metrics,
+        images=meta["images"],
+        outcomes=_outcomes(store, trial.evaluation),
+        samples_digest=meta["samples"],
+        protocol=_protocol(trial, meta, reference),
+        cost=meta["cost"],
+        environment=meta["environment"],
+        notes=tuple(meta["notes"]),
+        finished_at=meta["finished_at"],
+    )
+
+
+def _protocol(trial: Trial, meta: dict[str, Any], reference: dict[str, Any] | None) -> dict[str, Any]:
+    """The trial's protocol with what only a run can tell: calibration count and full-precision score."""
+    full_precision = (reference or meta)["metrics"].get(meta["metric"])
+    return {
+        **trial.protocol,
+        "calibration_images": int(meta["cost"]["synthetic_images"]),
+        "full_precision": None if full_precision is None else round(full_precision, 3),
+        "evaluated_samples": meta["samples"][:16],
+    }
+
+
+def _failure(plan: Plan, trial: Trial, store: Store) -> dict[str, str]:
+    """Status and reason of the first stage of the trial that failed."""
+    for key in (trial.synthesis, trial.quantization, trial.evaluation):
+        failure = store.failure(key) if key is not None else None
+        if failure is not None:
+            return {"status": failure["status"], "reason": f"{plan.stages[key].kind}: {failure['reason']}"}
+    return {"status": "missing", "reason": "not run yet"}
+
+
+def _outcomes(store: Store, key: str) -> dict[str, str]:
+    from results.statistics import pack_outcomes
+
+    prefix = "outcomes."
+    tensors = store.tensors(key)
+    return {
+        name[len(prefix) :]: pack_outcomes(values.numpy())
+        for name, values in tensors.items()
+        if name.startswith(prefix) and values.dtype.is_floating_point is False
+    }
+
+
+def _meta(store: Store, key: str) -> dict[str, Any] | None:
+    try:
+        return store.meta(key)
+    except ArtifactError:
+        return None

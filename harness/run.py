@@ -1,0 +1,103 @@
+"""The story of one run: references first, the full-precision gate, then everything that is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import UsageError
+from harness.gate import full_precision_gate
+from harness.live import RunView
+from harness.plan import Stage
+from harness.records import records_of
+from harness.schedulers.base import Scheduler
+from harness.session import Session
+from results.record import Record
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What a run leaves: a record per trial and what the reader should know."""
+
+    records: tuple[Record, ...]
+    notes: tuple[str, ...]
+    stages_run: int
+    stages_cached: int
+
+    @property
+    def all_good(self) -> bool:
+        """Whether every trial has a result."""
+        return all(record.status == "ok" for record in self.records)
+
+
+def run_session(
+    session: Session, make_scheduler: Any, console: Any, *, allow_fp_mismatch: bool = False
+) -> RunOutcome:
+    """Run what is missing and gather the records; `make_scheduler()` is called only if anything is missing.
+
+    Raises UsageError when weights do not load or do not have the accuracy they should.
+    """
+    session.store.create()
+    missing = session.plan.missing(session.store)
+    _say_damaged(session, missing, console)
+    notes = list(session.notes)
+    cached = len(session.plan.stages) - len(missing)
+    scheduler: Scheduler | None = None
+    try:
+        if missing:
+            scheduler = make_scheduler()
+        reference_keys = {stage.key for stage in session.plan.references().values()}
+        first = [stage for stage in missing if stage.key in reference_keys]
+        rest = [stage for stage in missing if stage.key not in reference_keys]
+        if first:
+            assert scheduler is not None
+            _run(session, scheduler, first, 0, console)
+        notes += _gate(session, allow_fp_mismatch)
+        if rest:
+            assert scheduler is not None
+            _run(session, scheduler, rest, cached, console)
+    finally:
+        if scheduler is not None:
+            scheduler.close()
+    records = records_of(session.plan, session.store)
+    return RunOutcome(tuple(records), tuple(notes), len(missing), cached)
+
+
+def _run(session: Session, scheduler: Scheduler, stages: Sequence[Stage], cached: int, console: Any) -> None:
+    import os
+
+    slots = max(1, (os.cpu_count() or 1) // session.context.threads)
+    with RunView(stages, cached, session.store, slots, console) as view:
+        try:
+            scheduler.run(stages, session.context, view.on_event)
+        finally:
+            session.store.add_timings(view.time_left.seen)
+
+
+def _gate(session: Session, allow_fp_mismatch: bool) -> list[str]:
+    """Notes about the full-precision rows; raises UsageError when one cannot be trusted."""
+    from backbones import SPECS
+
+    notes, faults = [], []
+    for backbone, stage in session.plan.references().items():
+        failure = session.store.failure(stage.key)
+        if failure is not None and not session.store.holds(stage.key):
+            faults.append(f"{backbone}: the full-precision evaluation failed: {failure['reason']}")
+            continue
+        result = full_precision_gate(SPECS[backbone], session.store.meta(stage.key))
+        if not result.passed and not allow_fp_mismatch:
+            faults.append(result.message)
+        elif result.message:
+            notes.append(result.message)
+    if faults:
+        raise UsageError.of(faults)
+    return notes
+
+
+def _say_damaged(session: Session, missing: Sequence[Stage], console: Any) -> None:
+    for stage in missing:
+        if session.store.is_damaged(stage.key):
+            console.print(
+                f"artifact {stage.key} ({stage.label}) is damaged and is made anew", highlight=False
+            )

@@ -1,0 +1,86 @@
+"""What a scheduler promises, and the bookkeeping every scheduler shares: which stages may run now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from harness.context import RunContext
+from harness.plan import Stage
+from harness.stages import StageResult
+
+
+@dataclass(frozen=True)
+class Event:
+    """A stage started or ended."""
+
+    kind: Literal["started", "ended"]
+    stage: Stage
+    result: StageResult | None = None
+
+
+OnEvent = Callable[[Event], None]
+
+
+class Scheduler(Protocol):
+    """Runs stages; stages hand on keys, never tensors."""
+
+    def run(self, stages: Sequence[Stage], context: RunContext, on_event: OnEvent) -> dict[str, StageResult]:
+        """Run every stage after its parents and return how each ended, by key.
+
+        Parents that are not among `stages` are taken as done. A stage whose parent failed is `skipped`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what the scheduler holds: workers, connections."""
+        ...
+
+
+class Progression:
+    """Which stages wait, which are ready, and how the others ended."""
+
+    def __init__(self, stages: Sequence[Stage], on_event: OnEvent) -> None:
+        self._waiting = {stage.key: stage for stage in stages}
+        self._running: dict[str, Stage] = {}
+        self._on_event = on_event
+        self.results: dict[str, StageResult] = {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing waits and nothing runs."""
+        return not self._waiting and not self._running
+
+    def start_next(self) -> Stage | None:
+        """The first stage whose parents are done, now marked as running; None when all others wait."""
+        for key, stage in self._waiting.items():
+            if not any(p in self._waiting or p in self._running for p in _parents(stage)):
+                self._running[key] = self._waiting.pop(key)
+                self._on_event(Event("started", stage))
+                return stage
+        return None
+
+    def end(self, result: StageResult) -> None:
+        """Note how a running stage ended; on failure all that depend on it are skipped."""
+        stage = self._running.pop(result.key)
+        self._note(stage, result)
+        if result.status in ("failed", "out_of_memory"):
+            self._skip_dependents(stage, result)
+
+    def _skip_dependents(self, failed: Stage, result: StageResult) -> None:
+        lost = {failed.key}
+        for key, stage in list(self._waiting.items()):
+            if lost.intersection(_parents(stage)):
+                lost.add(key)
+                del self._waiting[key]
+                reason = f"{failed.kind} failed: {result.reason}"
+                self._note(stage, StageResult(key, "skipped", reason=reason))
+
+    def _note(self, stage: Stage, result: StageResult) -> None:
+        self.results[stage.key] = result
+        self._on_event(Event("ended", stage, result))
+
+
+def _parents(stage: Stage) -> tuple[str, ...]:
+    return (*stage.parents.values(), *stage.after)

@@ -1,0 +1,220 @@
+"""From what the user typed to a plan: the part that `run`, `plan`, `leaderboard` and `synthesize` share."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.context import RunContext
+from harness.errors import UsageError
+from harness.expansion import StageBuilder, build_plan
+from harness.places import Places, find_places
+from harness.plan import Plan
+from harness.store import Store
+from harness.suite import Suite, load_suite, narrowed, with_overrides
+from methods.bits import Bits
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options that choose what is run and where, as typed."""
+
+    suite: str
+    methods: Sequence[str] = ()
+    backbones: Sequence[str] = ()
+    bits: Sequence[str] = ()
+    seeds: Sequence[str] = ()
+    engines: Sequence[str] = ()
+    budget: str | None = None
+    assignments: Sequence[str] = ()
+    data: Sequence[str] = ()
+    weights: Sequence[str] = ()
+    store: str | None = None
+    config: str | None = None
+    plugins: Sequence[str] = ()
+    device: str = "cpu"
+    cpus_per_trial: int | None = None
+    gpus_per_trial: float | None = None
+    batch_size: int = 32
+    oracle: bool = False
+
+
+@dataclass(frozen=True)
+class Session:
+    """A checked request: its suite, context, plan and store."""
+
+    suite: Suite
+    context: RunContext
+    plan: Plan
+    store: Store
+    notes: tuple[str, ...] = field(default=())
+    """What the user should know about how the request was understood."""
+
+
+def open_session(request: Request) -> Session:
+    """Check everything that can be checked before work starts; raises UsageError with all faults."""
+    from tasks.base import DataError
+
+    plugins = load_plugins(request.plugins)
+    places = find_places(request.data, request.weights, request.store, request.config)
+    suite, notes = _suite_for(request, set(places.data))
+    context, hashes = _context(request, suite, places, plugins)
+    try:
+        plan = build_plan(suite, context, hashes)
+    except DataError as error:
+        raise UsageError(str(error)) from None
+    if request.cpus_per_trial is None:
+        context = dataclasses.replace(context, threads=_threads_for(plan))
+    return Session(suite, context, plan, Store(places.store), tuple(notes))
+
+
+def open_workbench(request: Request) -> tuple[StageBuilder, RunContext]:
+    """A stage builder for one method on one backbone, without a suite and without evaluation data.
+
+    Uses the first of the request's methods, backbones and bits. Raises UsageError with all faults.
+    """
+    from backbones import SPECS
+
+    plugins = load_plugins(request.plugins)
+    places = find_places(request.data, request.weights, request.store, request.config)
+    backbone = request.backbones[0]
+    suite = Suite(
+        name="workbench",
+        task=SPECS[backbone].dataset if backbone in SPECS else "digits",
+        backbones=(backbone,),
+        bits=(),
+        methods=(),
+    )
+    suite = with_overrides(_chosen(suite, request), request.assignments)
+    context, hashes = _context(request, suite, places, plugins)
+    if request.cpus_per_trial is None:
+        context = dataclasses.replace(context, threads=_cores())
+    return StageBuilder(suite, context, hashes), context
+
+
+def _context(
+    request: Request, suite: Suite, places: Places, plugins: tuple[Path, ...]
+) -> tuple[RunContext, dict[str, str]]:
+    """Where the request runs, and the hash of every backbone's weights."""
+    weights, hashes = _weights_of(suite, places.weights, places.weights_dir)
+    device = _device(request.device)
+    context = RunContext(
+        store=places.store,
+        weights=weights,
+        data=places.data,
+        plugins=plugins,
+        device=device,
+        threads=request.cpus_per_trial or 1,
+        gpus_per_trial=_gpus(request.gpus_per_trial, device),
+        batch_size=request.batch_size,
+    )
+    return context, hashes
+
+
+def _suite_for(request: Request, data: set[str]) -> tuple[Suite, list[str]]:
+    """The suite under the request's choices; an ImageNet suite falls back to unlabelled images."""
+    notes = []
+    suite = load_suite(request.suite)
+    if suite.task == "imagenet" and "images" in data and "imagenet" not in data:
+        suite = dataclasses.replace(suite, task="images")
+        notes.append("no labelled ImageNet was given: rows are ranked by agreement with the teacher")
+    suite = dataclasses.replace(_chosen(suite, request), oracle=suite.oracle or request.oracle)
+    return with_overrides(suite, request.assignments), notes
+
+
+def _chosen(suite: Suite, request: Request) -> Suite:
+    """The suite narrowed to the request's methods, backbones, bits, seeds, engines and budget."""
+    if request.budget is not None:
+        suite = dataclasses.replace(suite, budget=request.budget)
+    return narrowed(
+        suite,
+        {
+            "methods": request.methods,
+            "backbones": request.backbones,
+            "bits": _parsed(request.bits, Bits.parse, "--bits"),
+            "seeds": _parsed(request.seeds, int, "--seeds"),
+            "engines": request.engines,
+        },
+    )
+
+
+def _parsed(texts: Sequence[str], parse: Callable[[str], Any], option: str) -> list[Any]:
+    values, faults = [], []
+    for text in texts:
+        try:
+            values.append(parse(text))
+        except ValueError as error:
+            faults.append(
+                f"{option}: '{text}' is not a whole number" if parse is int else f"{option}: {error}"
+            )
+    if faults:
+        raise UsageError.of(faults)
+    return values
+
+
+def _weights_of(
+    suite: Suite, given: Mapping[str, Path], folder: Path | None
+) -> tuple[dict[str, Path], dict[str, str]]:
+    from backbones import SPECS, WeightsError, find_weights, sha256_of_file
+
+    paths, faults = {}, []
+    for name in suite.backbones:
+        try:
+            paths[name] = find_weights(SPECS[name], given.get(name), folder)
+        except WeightsError as error:
+            faults.append(str(error))
+    if faults:
+        raise UsageError.of(faults)
+    return paths, {name: sha256_of_file(path) for name, path in paths.items()}
+
+
+def load_plugins(files: Sequence[str]) -> tuple[Path, ...]:
+    """Register installed plug-ins and the given files; raises UsageError with every broken one."""
+    from methods.registry import BrokenPlugin, load_entry_points, load_plugin, plugin_files
+
+    load_entry_points()
+    faults = []
+    for file in files:
+        try:
+            load_plugin(Path(file))
+        except BrokenPlugin as error:
+            faults.append(str(error))
+    if faults:
+        raise UsageError.of(faults)
+    return plugin_files()
+
+
+def _device(wanted: str) -> str:
+    if wanted == "cpu":
+        return wanted
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if not wanted.startswith("cuda"):
+        raise UsageError(f"--device {wanted}: one of auto, cpu, cuda, cuda:N")
+    if not torch.cuda.is_available():
+        raise UsageError(f"--device {wanted}: torch sees no GPU here; `harness doctor` tells more")
+    return wanted
+
+
+def _gpus(wanted: float | None, device: str) -> float:
+    if wanted is not None:
+        if wanted < 0:
+            raise UsageError(f"--gpus-per-trial {wanted:g}: at least 0")
+        return wanted
+    return 1.0 if device.startswith("cuda") else 0.0
+
+
+def _threads_for(plan: Plan) -> int:
+    """Threads per stage so that the widest front of independent trials fills the cores once."""
+    width = len({trial.synthesis or trial.quantization for trial in plan.trials if trial.quantization})
+    return max(1, _cores() // max(1, min(_cores(), width)))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

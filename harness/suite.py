@@ -1,0 +1,287 @@
+"""A suite: methods x backbones x bit-widths x seeds on one task, read from YAML and checked whole.
+
+Every fault of a file is reported with its line before anything runs. Knows nothing about stages.
+
+    description: what the suite is for
+    task: imagenet
+    backbones: [deit_tiny, deit_small]
+    bits: [w4a4]
+    methods: [psaq_vit, mimiq, maskaq]     # the anchors fp32, gaussian_noise, real_data come by themselves
+    seeds: [0, 1, 2]
+    budget: fast                           # paper | fast | smoke
+    track: published                       # published: each method with its own engine
+    engines: []                            # controlled: every method with each of these
+    overrides:
+      lsq_qat: {epochs: 20}                # an engine, wherever it is used
+      maskaq: {iterations: 200, lsq_qat: {epochs: 30}}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.errors import UsageError
+from methods.bits import Bits
+from methods.settings import BUDGETS, suggestion
+
+_SHIPPED = Path(__file__).parent / "suites"
+_REQUIRED = ("task", "backbones", "bits", "methods")
+_LISTS = ("backbones", "bits", "methods", "seeds", "engines")
+ANCHORS = ("fp32", "gaussian_noise", "real_data")
+"""Reference rows that every suite has without asking."""
+
+Overrides = Mapping[str, Mapping[str, Any]]
+Track = Literal["published", "controlled"]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A checked suite."""
+
+    name: str
+    task: str
+    backbones: tuple[str, ...]
+    bits: tuple[Bits, ...]
+    methods: tuple[str, ...]
+    """Without the anchors."""
+    seeds: tuple[int, ...] = (0,)
+    budget: str = "paper"
+    track: Track = "published"
+    engines: tuple[str, ...] = ()
+    overrides: Overrides = field(default_factory=dict)
+    oracle: bool = False
+    """Also score every epoch on the report split, for the marked 'oracle' column."""
+    description: str = ""
+
+
+def suite_names() -> list[str]:
+    """The shipped suites, sorted."""
+    return sorted(path.stem for path in _SHIPPED.glob("*.yaml"))
+
+
+def load_suite(name_or_file: str) -> Suite:
+    """The suite of that name, or from that YAML file; raises UsageError with every fault and its line."""
+    path = Path(name_or_file)
+    if path.suffix not in (".yaml", ".yml"):
+        path = _SHIPPED / f"{name_or_file}.yaml"
+        if not path.is_file():
+            raise UsageError(f"unknown suite '{name_or_file}'{suggestion(name_or_file, suite_names())}")
+    if not path.is_file():
+        raise UsageError(f"no suite file at {path}")
+    data, lines = _read_yaml(path)
+    faults: list[str] = []
+
+    def fault(where: str, sentence: str) -> None:
+        faults.append(f"{path.name}:{lines.get(where, 1)}: {sentence}")
+
+    suite = _build(path.stem, data, fault)
+    if suite is not None:
+        for where, sentence in suite_faults(suite):
+            fault(where, sentence)
+    if faults or suite is None:
+        raise UsageError.of(faults)
+    return suite
+
+
+def narrowed(suite: Suite, choices: Mapping[str, Sequence[Any]]) -> Suite:
+    """The suite restricted to `choices` (field name -> values); values need not be in the suite's own list.
+
+    Raises UsageError with every fault.
+    """
+    changes: dict[str, Any] = {}
+    for name, values in choices.items():
+        if values:
+            changes[name] = tuple(v for v in values if name != "methods" or v not in ANCHORS)
+    smaller = dataclasses.replace(suite, **changes)
+    faults = [f"--{where}: {sentence}" for where, sentence in suite_faults(smaller)]
+    if faults:
+        raise UsageError.of(faults)
+    return smaller
+
+
+def with_overrides(suite: Suite, assignments: Sequence[str]) -> Suite:
+    """The suite with `--set` assignments on top: `method.field=value`, `method.engine.field=value`."""
+    overrides: dict[str, dict[str, Any]] = {name: dict(fields) for name, fields in suite.overrides.items()}
+    faults = []
+    for text in assignments:
+        path, separator, value = text.partition("=")
+        parts = path.strip().split(".")
+        if not separator or len(parts) not in (2, 3):
+            faults.append(
+                f"--set {text}: write method.field=value, engine.field=value or method.engine.field=value"
+            )
+            continue
+        target = overrides.setdefault(parts[0], {})
+        if len(parts) == 3:
+            target[parts[1]] = dict(target.get(parts[1], {}))
+            target = target[parts[1]]
+        target[parts[-1]] = value.strip()
+    suite = dataclasses.replace(suite, overrides=overrides)
+    faults += [f"--set: {sentence}" for where, sentence in suite_faults(suite)]
+    if faults:
+        raise UsageError.of(faults)
+    return suite
+
+
+def suite_faults(suite: Suite) -> list[tuple[str, str]]:
+    """Everything wrong with a suite's contents, as (field, sentence)."""
+    from backbones import SPECS
+    from methods.registry import UnknownName, engine_names, get_engine, get_method, method_names
+    from tasks.registry import task_names
+
+    faults = []
+    if suite.task not in task_names():
+        faults.append(("task", f"unknown task '{suite.task}'{suggestion(suite.task, task_names())}"))
+    for name in suite.backbones:
+        if name not in SPECS:
+            faults.append(("backbones", f"unknown backbone '{name}'{suggestion(name, SPECS)}"))
+        elif suite.task in ("digits", "imagenet") and SPECS[name].dataset != suite.task:
+            faults.append(
+                ("backbones", f"{name} is trained on {SPECS[name].dataset}, the suite's task is {suite.task}")
+            )
+    for name in suite.methods:
+        try:
+            method = get_method(name)
+        except UnknownName as error:
+            faults.append(("methods", str(error)))
+            continue
+        if method.synthesizer is not None:
+            for backbone in suite.backbones:
+                if backbone in SPECS and SPECS[backbone].family not in method.synthesizer.families:
+                    faults.append(
+                        ("methods", f"{name} does not support {backbone} ({SPECS[backbone].family})")
+                    )
+    for name in suite.engines:
+        try:
+            get_engine(name)
+        except UnknownName as error:
+            faults.append(("engines", str(error)))
+    if suite.track == "controlled" and not suite.engines:
+        faults.append(("engines", f"track controlled needs engines: there are {', '.join(engine_names())}"))
+    if suite.budget not in BUDGETS:
+        faults.append(("budget", f"unknown budget '{suite.budget}': one of {', '.join(BUDGETS)}"))
+    if suite.track not in ("published", "controlled"):
+        faults.append(("track", f"unknown track '{suite.track}': published or controlled"))
+    for field_name in ("backbones", "bits", "seeds"):
+        values = getattr(suite, field_name)
+        if not values:
+            faults.append((field_name, f"{field_name} is empty"))
+        if len(set(values)) != len(values):
+            faults.append((field_name, f"{field_name} lists a value twice"))
+    for target, fields in suite.overrides.items():
+        if target not in method_names() and target not in engine_names():
+            known = [*method_names(), *engine_names()]
+            faults.append(
+                (f"overrides.{target}", f"unknown method or engine '{target}'{suggestion(target, known)}")
+            )
+            continue
+        faults += [(f"overrides.{target}", f"{target}: {text}") for text in _override_faults(target, fields)]
+    return faults
+
+
+def _override_faults(target: str, fields: Mapping[str, Any]) -> list[str]:
+    from methods.registry import engine_names, get_engine, get_method, method_names
+    from methods.settings import faults_of
+
+    own = {name: value for name, value in fields.items() if not isinstance(value, Mapping)}
+    nested = {name: value for name, value in fields.items() if isinstance(value, Mapping)}
+    if target in engine_names():
+        return faults_of(get_engine(target).Config, fields)
+    assert target in method_names()
+    synthesizer = get_method(target).synthesizer
+    if synthesizer is None:
+        return [f"unknown field '{name}': the full-precision row has no settings" for name in fields]
+    faults = faults_of(synthesizer.Config, own)
+    for engine, engine_fields in nested.items():
+        if engine not in engine_names():
+            faults.append(f"unknown engine '{engine}'{suggestion(engine, engine_names())}")
+        else:
+            faults += [f"{engine}: {text}" for text in faults_of(get_engine(engine).Config, engine_fields)]
+    return faults
+
+
+def _build(name: str, data: Any, fault: Any) -> Suite | None:
+    """The suite of parsed YAML; calls `fault(where, sentence)` and returns None where its shape is wrong."""
+    known = {f.name for f in dataclasses.fields(Suite)} - {"name"}
+    if not isinstance(data, dict):
+        fault("", f"a suite is a mapping with the keys {', '.join(sorted(known))}")
+        return None
+    good = True
+
+    def wrong(where: str, sentence: str) -> None:
+        nonlocal good
+        good = False
+        fault(where, sentence)
+
+    for key in data:
+        if key not in known:
+            wrong(key, f"unknown key '{key}'{suggestion(str(key), known)}")
+    for key in _REQUIRED:
+        if key not in data:
+            wrong("", f"the key '{key}' is missing")
+    values: dict[str, Any] = {key: value for key, value in data.items() if key in known}
+    for key in _LISTS:
+        if key in values and not isinstance(values[key], list):
+            wrong(key, f"{key} must be a list, such as [{values[key]}]")
+            values[key] = []
+    for key in ("task", "budget", "track", "description"):
+        if key in values and not isinstance(values[key], str):
+            wrong(key, f"{key} must be text")
+    if not isinstance(values.get("oracle", False), bool):
+        wrong("oracle", "oracle must be true or false")
+    if not all(isinstance(seed, int) and not isinstance(seed, bool) for seed in values.get("seeds", [])):
+        wrong("seeds", "seeds must be whole numbers")
+    bits = []
+    for text in values.get("bits", []):
+        try:
+            bits.append(Bits.parse(str(text)))
+        except ValueError as error:
+            wrong("bits", str(error))
+    overrides = values.get("overrides", {}) or {}
+    if not isinstance(overrides, dict) or not all(isinstance(v, dict) for v in overrides.values()):
+        wrong("overrides", "overrides maps a method or an engine to its fields")
+    if not good:
+        return None
+    values["bits"] = bits
+    for key in _LISTS:
+        if key in values:
+            values[key] = tuple(values[key])
+    values["methods"] = tuple(method for method in values["methods"] if method not in ANCHORS)
+    values["overrides"] = overrides
+    return Suite(name=name, **values)
+
+
+def _read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
+    """Parsed YAML and the line of every key, as 'overrides.maskaq' -> 12."""
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        root = yaml.compose(text)
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise UsageError(f"{path.name}{line}: not valid YAML: {problem}") from None
+    lines: dict[str, int] = {}
+    faults: list[str] = []
+
+    def walk(node: Any, prefix: str) -> None:
+        if not isinstance(node, yaml.MappingNode):
+            return
+        for key, value in node.value:
+            where = f"{prefix}{key.value}"
+            if where in lines:
+                faults.append(f"{path.name}:{key.start_mark.line + 1}: the key '{key.value}' stands twice")
+            lines[where] = key.start_mark.line + 1
+            walk(value, f"{where}.")
+
+    walk(root, "")
+    if faults:
+        raise UsageError.of(faults)
+    return data, lines

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+
+from backbones import SPECS
+from harness.gate import full_precision_gate
+
+DEIT = SPECS["deit_tiny"]
+
+
+def reference(top1: float, images: int, whole: bool) -> dict:
+    return {"metrics": {"top1": top1}, "images": images, "whole": whole}
+
+
+@pytest.mark.parametrize(
+    ("offset", "passes"), [(0.0, True), (0.15, True), (-0.15, True), (0.2, False), (-0.2, False)]
+)
+def test_the_whole_set_allows_fifteen_hundredths_of_a_point(offset, passes):
+    assert full_precision_gate(DEIT, reference(DEIT.reference_top1 + offset, 50_000, True)).passed is passes
+
+
+def test_a_subset_allows_its_sampling_noise_downwards():
+    # Standard error at 72.21 % on 400 images: 100 * sqrt(0.7221 * 0.2779 / 400) = 2.2397 points.
+    lowest = DEIT.reference_top1 - 0.15 - 3 * 2.2397
+    assert full_precision_gate(DEIT, reference(lowest + 0.01, 400, False)).passed
+    refused = full_precision_gate(DEIT, reference(lowest - 0.01, 400, False))
+    assert not refused.passed
+    assert "--weights deit_tiny=FILE" in refused.message
+
+
+def test_an_easy_subset_passes_and_is_noted():
+    result = full_precision_gate(DEIT, reference(90.0, 400, False))
+    assert result.passed
+    assert "easier" in result.message
+
+
+def test_unlabelled_images_have_no_gate():
+    assert full_precision_gate(DEIT, {"metrics": {"agreement": 100.0}, "images": 10, "whole": False}).passed
