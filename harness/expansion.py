@@ -68,7 +68,7 @@ def _quantized_trial(
     method = get_method(name)
     synthesis = None
     if not builder.is_coupled(name):
-        synthesis = builder.synthesis(name, backbone, seed, after=(reference.key,))
+        synthesis = builder.synthesis(name, engine, backbone, seed, after=(reference.key,))
     quantization = builder.quantization(name, engine, backbone, bits, seed, synthesis, (reference.key,))
     evaluation = builder.evaluation(backbone, quantization, reference)
     engine_config = builder.engine_config(name, engine)
@@ -82,7 +82,10 @@ def _quantized_trial(
         evaluation,
         quantization=quantization.key,
         synthesis=synthesis.key if synthesis else None,
-        settings={"synthesizer": _plain(builder.synthesis_config(name)), "engine": _plain(engine_config)},
+        settings={
+            "synthesizer": _plain(builder.synthesis_config(name, engine)),
+            "engine": _plain(engine_config),
+        },
         engine_protocol=get_engine(engine)(engine_config).protocol(bits),
         track="controlled" if method.engine not in (None, engine) else builder.suite.track,
     )
@@ -146,8 +149,12 @@ class StageBuilder:
         synthesizer = get_method(name).synthesizer
         return synthesizer is not None and synthesizer.needs_student
 
-    def synthesis_config(self, name: str) -> Any:
-        """The synthesizer's config under budget and overrides."""
+    def synthesis_config(self, name: str, engine: str) -> Any:
+        """The synthesizer's config under budget and overrides.
+
+        An anchor gets as many images as the largest of the suite's methods on the same engine (real images:
+        at most what the tune split holds), unless the suite says how many: fewer would explain a difference.
+        """
         from methods.registry import get_method
         from methods.settings import configure
 
@@ -155,7 +162,21 @@ class StageBuilder:
         assert synthesizer is not None
         overrides = self.suite.overrides.get(name, {})
         own = {key: value for key, value in overrides.items() if not isinstance(value, Mapping)}
+        if name in ANCHORS and "images" not in own:
+            own |= self._images_of_rivals(engine)
+            if synthesizer.needs_real_images and "images" in own:
+                own["images"] = min(own["images"], self._facts("tune").sample_count)
         return configure(synthesizer.Config, self.suite.budget, own)
+
+    def _images_of_rivals(self, engine: str) -> dict[str, int]:
+        from methods.registry import get_method
+
+        rivals = [
+            getattr(self.synthesis_config(name, engine), "images", 0)
+            for name in self.suite.methods
+            if engine in _engines_of(self.suite, get_method(name))
+        ]
+        return {"images": max(rivals)} if rivals and max(rivals) > 0 else {}
 
     def engine_config(self, name: str, engine: str) -> Any:
         """The engine's config: budget, then the method's preset, the engine's overrides, the method's own."""
@@ -165,7 +186,7 @@ class StageBuilder:
         method = get_method(name)
         preset: Mapping[str, Any] = {}
         if method.engine_settings is not None and engine == method.engine:
-            preset = method.engine_settings(self.synthesis_config(name))
+            preset = method.engine_settings(self.synthesis_config(name, engine))
         nested = self.suite.overrides.get(name, {}).get(engine, {})
         fields = {**preset, **self.suite.overrides.get(engine, {}), **nested}
         return configure(get_engine(engine).Config, self.suite.budget, fields)
@@ -174,14 +195,16 @@ class StageBuilder:
         """Scores the full-precision teacher and keeps its logits."""
         return self._evaluation(backbone, f"fp32 {backbone}", {})
 
-    def synthesis(self, name: str, backbone: str, seed: int, after: tuple[str, ...] = ()) -> Stage:
-        """Makes images from the teacher alone; independent of bits and engine."""
+    def synthesis(
+        self, name: str, engine: str, backbone: str, seed: int, after: tuple[str, ...] = ()
+    ) -> Stage:
+        """Makes images from the teacher alone; bits and engine do not enter (an anchor's image count may)."""
         from methods.registry import get_method
 
         synthesizer = get_method(name).synthesizer
         assert synthesizer is not None
         files = [_file_of(synthesizer)]
-        settings = {**self._teacher(backbone), **self._made_by(name), "seed": seed}
+        settings = {**self._teacher(backbone), **self._made_by(name, engine), "seed": seed}
         if synthesizer.needs_real_images:
             settings |= {"task": self.suite.task, "tune": self._facts("tune").digest}
             files.append(_file_of(self._task_class))
@@ -211,7 +234,7 @@ class StageBuilder:
         if synthesis is None:
             synthesizer = get_method(name).synthesizer
             assert synthesizer is not None
-            settings |= self._made_by(name)
+            settings |= self._made_by(name, engine)
             files.append(_file_of(synthesizer))
         if self.suite.oracle:
             settings["oracle"] = {"task": self.suite.task, "samples": self._facts("report").digest}
@@ -237,8 +260,8 @@ class StageBuilder:
     def _facts(self, split: Any) -> SplitFacts:
         return self._task.facts(split)
 
-    def _made_by(self, name: str) -> dict[str, Any]:
-        return {"synthesizer": name, "config": _plain(self.synthesis_config(name))}
+    def _made_by(self, name: str, engine: str) -> dict[str, Any]:
+        return {"synthesizer": name, "config": _plain(self.synthesis_config(name, engine))}
 
     def _teacher(self, backbone: str) -> dict[str, Any]:
         from backbones import SPECS

@@ -37,12 +37,11 @@ def synthetic_images(request: Request, console: Any) -> StoredImages:
     method = get_method(name)
     if method.synthesizer is None:
         raise UsageError(f"--method {name}: the full-precision row makes no images")
+    engine = builder.suite.engines[0] if builder.suite.engines else method.engine or "psaq_ptq"
     if builder.is_coupled(name):
-        engine = builder.suite.engines[0] if builder.suite.engines else method.engine
-        assert engine is not None
         stage = builder.quantization(name, engine, backbone, builder.suite.bits[0], seed, None)
     else:
-        stage = builder.synthesis(name, backbone, seed)
+        stage = builder.synthesis(name, engine, backbone, seed)
     store = Store(context.store).create()
     if not store.holds(stage.key):
         with RunView([stage], 0, store, 1, console) as view:
