@@ -15,7 +15,7 @@ from backbones.base import Backbone
 from methods.base import Method, Progress, SyntheticImages, silent
 from methods.mimiq import MimiqConfig, MimiqObjective
 from methods.settings import setting
-from methods.synthesis.loop import Batch, ImageOptimizer
+from methods.synthesis.loop import ImageOptimizer
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -149,8 +149,6 @@ class Maskaq(ImageOptimizer):
             return super().synthesize(teacher, generator=generator, progress=progress, epoch=epoch)
         if student is None:
             raise ValueError("maskaq needs the student: it aligns attention with the quantized model's")
-        if epoch == 0:
-            _initialise_on_noise(student, self.config, teacher, generator)
         with frozen(student):
             return super().synthesize(
                 teacher, generator=generator, progress=progress, student=student, epoch=epoch
@@ -162,18 +160,6 @@ class Maskaq(ImageOptimizer):
 
     def _aligns_at(self, epoch: int) -> bool:
         return self.config.alignment_weight > 0 and (epoch > 0 or self.config.mode == "faithful")
-
-
-def _initialise_on_noise(student: nn.Module, config: Any, teacher: Backbone, generator: Generator) -> None:
-    """The student's first forward: a recoloured batch of noise, on which its quantizers take their ranges."""
-    import torch
-
-    size = min(config.batch_size, config.images)
-    noise = torch.randn(size, *teacher.data.input_size, generator=generator).to(teacher.device)
-    labels = torch.zeros(size, dtype=torch.long, device=teacher.device)
-    objective = MaskaqObjective(config, Batch(teacher, labels, generator))
-    with torch.no_grad():
-        student(objective.view(noise, 0))
 
 
 def _engine_settings(config: Any) -> Mapping[str, Any]:
@@ -201,8 +187,6 @@ METHOD = Method(
     deviations=(
         "mode fixed (default): the first set is made without the student, so that its quantizers do not "
         "initialise on noise; mode faithful keeps what the code does",
-        "mode faithful: the quantizers initialise on a separate augmented noise batch, as the code's first "
-        "iteration does, and stay constant while a set is made",
         "a set with non-finite losses stops the trial; the code keeps the previous refresh's images",
         "the colour shift's amplitude ends at 0; in the code the last iteration wraps to the full amplitude",
         "masks and row subsets are drawn for the whole batch at once; the code loops over layers and images",

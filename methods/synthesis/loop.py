@@ -135,7 +135,10 @@ def optimize(
             group["lr"] = objective.learning_rate(iteration)
         terms = objective.losses(images, objective.view(images, iteration), iteration)
         total = torch.stack(list(terms.values())).sum()
-        (images.grad,) = torch.autograd.grad(total, [images])
+        images.grad = None
+        total.backward(
+            inputs=[images]
+        )  # lays the gradient out as the images are, which fused optimizers need
         optimizer.step()
         with torch.no_grad():
             images.clamp_(low, high)
