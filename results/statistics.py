@@ -98,7 +98,8 @@ def paired_bootstrap(
 
     `first` and `second` are boolean, (seeds, images); the images are the same and in the same order. With one
     seed on each side only images are resampled. The p-value is twice the smaller tail at 0, with one added to
-    both counts (Davison and Hinkley 1997, section 4.2). Raises ValueError when the image counts differ.
+    both counts (Davison and Hinkley 1997, section 4.2). Percentiles are too narrow where only a handful of
+    images differ; `mcnemar` is exact there. Raises ValueError when the image counts differ.
     """
     import numpy as np
 

@@ -61,19 +61,21 @@ class Tracker:
         """Log each record as one finished run under a suite's name; returns how many runs were written.
 
         A trial logged with the same content is left as it is. Other content makes a new run, and the old one
-        is marked `superseded`; but a failure never replaces a result. Raises TrackingError.
+        is marked `superseded`; but a failure never replaces a result. A trial that suites list under another
+        method name, track or budget has a run for each. Raises TrackingError.
         """
         with self._session() as client:
             return sum(self._log_one(client, record, _suite_tag(suite)) for record in records)
 
     def load(self, suite: str) -> list[Record]:
-        """The records of a suite, one per trial, ordered by trial. Raises TrackingError."""
+        """The records of a suite, one per listed trial, ordered by trial. Raises TrackingError."""
         with self._session() as client:
             runs = self._search(client, f"tags.`{_suite_tag(suite)}` = 'true'")
             return [self._restored(run) for run in _current(runs)]
 
     def _log_one(self, client: MlflowClient, record: Record, suite_tag: str) -> bool:
-        earlier = self._search(client, f"tags.trial = '{record.trial}'")
+        listed_as = _listed_as(record)
+        earlier = self._search(client, f"tags.trial = '{record.trial}' and tags.listed_as = '{listed_as}'")
         text = json.dumps(record.to_json(), sort_keys=True)
         content = hashlib.sha256(text.encode()).hexdigest()
         kept = next((run for run in _current(earlier) if _keeps(run, record, content)), None)
@@ -165,7 +167,8 @@ def _write_run(client: MlflowClient, experiment: str, record: Record, text: str)
     from mlflow.entities import Metric, Param
 
     name = f"{record.method}-{record.engine}-{record.backbone}-{record.bits}-seed{record.seed}"
-    run_id = client.create_run(experiment, run_name=name, tags={"trial": record.trial}).info.run_id
+    identity = {"trial": record.trial, "listed_as": _listed_as(record)}
+    run_id = client.create_run(experiment, run_name=name, tags=identity).info.run_id
     now = int(time.time() * 1000)
     metrics = [
         Metric(_legal(name), float(value), now, 0)
@@ -206,12 +209,18 @@ def _keeps(run: Run, record: Record, content: str) -> bool:
 
 
 def _current(runs: Sequence[Run]) -> list[Run]:
-    """The newest whole, not superseded run of each trial, ordered by trial."""
-    newest: dict[str, Run] = {}
+    """The newest whole, not superseded run of each listed trial, ordered by trial."""
+    newest: dict[tuple[str, str], Run] = {}
     for run in sorted(runs, key=lambda run: run.info.start_time):
-        if "content" in run.data.tags and "superseded" not in run.data.tags:
-            newest[run.data.tags["trial"]] = run
-    return [newest[trial] for trial in sorted(newest)]
+        tags = run.data.tags
+        if "content" in tags and "superseded" not in tags:
+            newest[tags["trial"], tags["listed_as"]] = run
+    return [newest[listed] for listed in sorted(newest)]
+
+
+def _listed_as(record: Record) -> str:
+    """What a suite adds to a trial's content key: equal work may stand in two tracks."""
+    return f"{record.method} {record.track} {record.budget}"
 
 
 def _suite_tag(suite: str) -> str:

@@ -52,9 +52,7 @@ def record(method: str = "psaq_vit", right: str | Sequence[bool] | None = None, 
     return dataclasses.replace(made, trial=changes.get("trial", key))
 
 
-def failed(
-    method: str = "maskaq", reason: str = "the loss is not finite at step 3", **changes: Any
-) -> Record:
+def failed(method: str = "maskaq", reason: str = "the loss is not finite", **changes: Any) -> Record:
     """A trial that gave nothing."""
     nothing: dict[str, Any] = {
         "status": "failed",

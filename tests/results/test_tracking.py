@@ -70,6 +70,14 @@ def test_a_trial_may_belong_to_several_suites(tracker: Tracker):
     assert tracker.load("first suite") == tracker.load("second (draft) suite.v2") == [shared]
 
 
+def test_a_trial_in_two_tracks_has_a_run_in_each(tracker: Tracker):
+    published = record("two_tracks", trial="two_tracks")
+    controlled = dataclasses.replace(published, track="controlled")
+    assert tracker.log([published], "the_papers") == 1
+    assert tracker.log([controlled], "the_grid") == 1
+    assert (tracker.load("the_papers"), tracker.load("the_grid")) == ([published], [controlled])
+
+
 def test_a_success_replaces_a_failure_and_keeps_its_suites(tracker: Tracker):
     failure = failed("replaced", trial="replaced")
     success = record("replaced", trial="replaced")
@@ -168,7 +176,7 @@ def test_settings_and_status_are_visible_in_mlflow(tracker: Tracker):
     assert params["seed"] == "7"
     assert params["synthesizer.iterations"] == "300"
     assert column(tracker, f"select run_uuid, status from runs where run_uuid = '{run}'") == {run: "FAILED"}
-    assert runs_of(tracker, "visible")[run]["reason"] == "the loss is not finite at step 3"
+    assert runs_of(tracker, "visible")[run]["reason"] == "the loss is not finite"
 
 
 def test_nothing_is_written_to_the_working_folder(tmp_path: Path, tracker: Tracker, monkeypatch):

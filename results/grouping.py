@@ -1,0 +1,143 @@
+"""Which records make one row of a leaderboard: the same work under the same protocol, over its seeds.
+
+Knows nothing about tables, ranks or published numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from results.record import Record
+from results.statistics import Spread, spread
+
+
+@dataclass(frozen=True)
+class Row:
+    """Records that differ in nothing but the seed; at least one, ordered by seed."""
+
+    records: tuple[Record, ...]
+    variant: str = ""
+    """What tells this row from others of the same name: `iterations=200`; empty if none is."""
+
+    @property
+    def ok(self) -> tuple[Record, ...]:
+        """The seeds that have a result."""
+        return tuple(record for record in self.records if record.status == "ok")
+
+    @property
+    def first(self) -> Record:
+        """A record that speaks for the row: one with a result where there is one."""
+        return (self.ok or self.records)[0]
+
+    @property
+    def is_full_precision(self) -> bool:
+        """The row of the unquantized teacher."""
+        return self.first.bits == "fp32"
+
+    @property
+    def is_reference(self) -> bool:
+        """Rows to compare with, which are not data-free quantization: shown, never ranked."""
+        return self.is_full_precision or self.first.data_use == "real images"
+
+    @property
+    def status(self) -> str:
+        """`ok`, `partial` (some seeds have no result), or why none has."""
+        if len(self.ok) == len(self.records):
+            return "ok"
+        kinds = {record.status for record in self.records}
+        return "partial" if self.ok else kinds.pop() if len(kinds) == 1 else "failed"
+
+    @property
+    def reason(self) -> str:
+        """Why seeds are missing, each reason once."""
+        reasons = list(dict.fromkeys(r.reason or r.status for r in self.records if r.status != "ok"))
+        count = f"{len(self.ok)} of {len(self.records)} seeds: " if self.status == "partial" else ""
+        return count + "; ".join(reasons) if reasons else ""
+
+    def score(self) -> Spread | None:
+        """Mean and deviation of the ranking metric; None without a finite result for every counted seed."""
+        values = [record.metrics.get(record.metric, math.nan) for record in self.ok]
+        return spread(values) if values and all(map(math.isfinite, values)) else None
+
+    def mean_of(self, kind: str, name: str) -> float | None:
+        """Mean over the seeds that have `metrics` or `cost` (the `kind`) of that name."""
+        values = [getattr(record, kind)[name] for record in self.ok if name in getattr(record, kind)]
+        return math.fsum(values) / len(values) if values else None
+
+
+def gathered(records: Iterable[Record]) -> list[Row]:
+    """Records as rows. Settings variants, protocols, weights and samples are never averaged together.
+
+    Of two records for one seed the later finished one counts. A failed record may know neither protocol,
+    weights nor samples; it joins a row of its settings, if there is one that lacks its seed.
+    """
+    by_settings: dict[tuple[str, ...], list[Record]] = defaultdict(list)
+    for record in records:
+        by_settings[(*_name(record), json.dumps(record.settings, sort_keys=True))].append(record)
+    rows = [row for group in by_settings.values() for row in _split_by_conditions(group)]
+    namesakes: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        namesakes[_name(row.first)].append(row)
+    return [Row(row.records, label) for same in namesakes.values() for row, label in _labelled(same)]
+
+
+def _name(record: Record) -> tuple[str, ...]:
+    return (
+        record.method,
+        record.synthesizer,
+        record.engine,
+        record.backbone,
+        record.bits,
+        record.task,
+        record.track,
+        record.budget,
+    )
+
+
+def _conditions(record: Record) -> dict[str, str]:
+    """What a result was measured under; empty texts where a failed trial never came so far."""
+    return {
+        "protocol": record.fingerprint if record.protocol else "",
+        "weights": record.weights_sha256[:8],
+        "samples": record.samples_digest[:8],
+    }
+
+
+def _split_by_conditions(records: list[Record]) -> list[Row]:
+    groups: dict[tuple[str, ...], dict[int, Record]] = {}
+    # Results first, so that failures find the rows they belong to.
+    for record in sorted(records, key=lambda r: (r.status != "ok", r.finished_at)):
+        conditions = tuple(_conditions(record).values())
+        if record.status != "ok":
+            fitting = [place for place in groups if _fits(conditions, place)]
+            conditions = min(fitting, key=lambda place: record.seed in groups[place], default=conditions)
+        seeds = groups.setdefault(conditions, {})
+        older = seeds.get(record.seed)
+        if older is None or older.finished_at <= record.finished_at:
+            seeds[record.seed] = record
+    return [Row(tuple(seeds[seed] for seed in sorted(seeds))) for seeds in groups.values()]
+
+
+def _fits(conditions: tuple[str, ...], place: tuple[str, ...]) -> bool:
+    return all(own in ("", theirs) for own, theirs in zip(conditions, place, strict=True))
+
+
+def _labelled(rows: list[Row]) -> list[tuple[Row, str]]:
+    """Each row with the facts that differ among rows of one name."""
+    facts = [_flat(row.first) for row in rows]
+    names = dict.fromkeys(name for row_facts in facts for name in row_facts)
+    differing = [name for name in names if len({json.dumps(f.get(name), sort_keys=True) for f in facts}) > 1]
+    short = [name.rpartition(".")[2] for name in differing]
+    shown = {n: s if short.count(s) == 1 else n for n, s in zip(differing, short, strict=True)}
+    labels = (", ".join(f"{shown[n]}={f[n]}" for n in shown if f.get(n) not in (None, "")) for f in facts)
+    return list(zip(rows, labels, strict=True))
+
+
+def _flat(record: Record) -> dict[str, Any]:
+    settings = {f"{part}.{name}": v for part, values in record.settings.items() for name, v in values.items()}
+    return {**settings, **_conditions(record)}

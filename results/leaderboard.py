@@ -1,0 +1,188 @@
+"""The leaderboard: one row per method, engine, backbone and bit-width, beside the published numbers.
+
+A measured number comes from records alone, a published one from `results.published` alone, in columns of
+their own. Knows nothing about how a table looks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from results.grouping import Row, gathered
+from results.published import PublishedNames, PublishedNumber, published_values
+from results.ranking import Standing, standings
+from results.record import Record
+from results.statistics import wilson_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS: dict[str, str] = {
+    "rank": "Int64",
+    "method": "str",
+    "variant": "str",
+    "synthesizer": "str",
+    "engine": "str",
+    "backbone": "str",
+    "bits": "str",
+    "task": "str",
+    "track": "str",
+    "budget": "str",
+    "metric": "str",
+    "mean": "float64",
+    "std": "float64",
+    "low": "float64",
+    "high": "float64",
+    "seeds": "int64",
+    "seeds_planned": "int64",
+    "images": "int64",
+    "published": "float64",
+    "published_source": "str",
+    "published_note": "str",
+    "published_others": "object",
+    "drop": "float64",
+    "agreement": "float64",
+    "kl": "float64",
+    "oracle": "float64",
+    "synthesis_seconds": "float64",
+    "quantization_seconds": "float64",
+    "synthetic_images": "float64",
+    "peak_memory_mb": "float64",
+    "p_vs_best": "float64",
+    "p_test": "str",
+    "reference": "bool",
+    "data_use": "str",
+    "status": "str",
+    "reason": "str",
+    "fingerprint": "str",
+    "notes": "object",
+}
+"""Column -> dtype. Accuracies, their deviation, interval (95 % Wilson, for the sampling of images) and drop
+are in percent or percentage points; kl in nats; `published_others` and `notes` hold tuples."""
+
+
+def leaderboard(records: Iterable[Record], *, published: PublishedNames | None = None) -> pd.DataFrame:
+    """The table of `COLUMNS`, sorted by task, track, budget, backbone and bits, then references, then rank.
+
+    `published` says how papers call our methods and backbones; without it the published columns stay empty.
+    """
+    import pandas as pd
+
+    rows = gathered(records)
+    places = standings(rows)
+    full_precision = {
+        _teacher(row): score.mean for row in rows if row.is_full_precision and (score := row.score())
+    }
+    cells = [
+        _identity(row)
+        | _quality(row, full_precision)
+        | _standing(places.get(index))
+        | _published(row, published or PublishedNames())
+        | _cost(row)
+        for index, row in enumerate(rows)
+    ]
+    cells.sort(key=_order)
+    frame = pd.DataFrame(cells, columns=list(COLUMNS))
+    return frame.astype(COLUMNS)
+
+
+def _identity(row: Row) -> dict[str, Any]:
+    one = row.first
+    names = (
+        "method",
+        "synthesizer",
+        "engine",
+        "backbone",
+        "bits",
+        "task",
+        "track",
+        "budget",
+        "metric",
+        "data_use",
+    )
+    return {name: getattr(one, name) for name in names} | {
+        "variant": row.variant,
+        "reference": row.is_reference,
+        "seeds": len(row.ok),
+        "seeds_planned": len(row.records),
+        "images": one.images,
+        "status": row.status,
+        "reason": row.reason,
+        "fingerprint": one.fingerprint if one.protocol else "",
+        "notes": tuple(dict.fromkeys(note for record in row.records for note in record.notes)),
+    }
+
+
+def _quality(row: Row, full_precision: dict[tuple[str, ...], float]) -> dict[str, Any]:
+    one, score = row.first, row.score()
+    measured = {"agreement": row.mean_of("metrics", "agreement"), "kl": row.mean_of("metrics", "kl")}
+    if score is None:
+        return measured
+    teacher = full_precision.get(_teacher(row))
+    is_rate = one.metric in one.outcomes and one.images > 0
+    interval = wilson_interval(score.mean / 100, one.images) if is_rate else None
+    return measured | {
+        "mean": score.mean,
+        "std": score.std,
+        "low": 100 * interval.low if interval else None,
+        "high": 100 * interval.high if interval else None,
+        "drop": None if teacher is None or row.is_full_precision else teacher - score.mean,
+        "oracle": row.mean_of("metrics", f"oracle_{one.metric}"),
+    }
+
+
+def _teacher(row: Row) -> tuple[str, ...]:
+    """What full precision and quantized rows must share for a drop to mean anything."""
+    one = row.first
+    return (one.backbone, one.task, one.metric, one.weights_sha256, one.samples_digest)
+
+
+def _standing(standing: Standing | None) -> dict[str, Any]:
+    if standing is None:
+        return {"p_test": ""}
+    return {"rank": standing.rank, "p_vs_best": standing.p_value, "p_test": standing.test}
+
+
+def _published(row: Row, names: PublishedNames) -> dict[str, Any]:
+    one = row.first
+    method = names.methods.get((one.method, one.engine), "")
+    backbone = names.backbones.get(one.backbone, "")
+    found = published_values(method, backbone, one.bits, one.task, one.metric)
+    if not found:
+        return {"published_source": "", "published_note": "", "published_others": ()}
+    return {
+        "published": found[0].value,
+        "published_source": found[0].source,
+        "published_note": found[0].note,
+        "published_others": tuple(map(_other, found[1:])),
+    }
+
+
+def _other(number: PublishedNumber) -> dict[str, Any]:
+    return {"value": number.value, "source": number.source, "note": number.note}
+
+
+def _cost(row: Row) -> dict[str, Any]:
+    names = ("synthesis_seconds", "quantization_seconds", "synthetic_images", "peak_memory_mb")
+    return {name: row.mean_of("cost", name) for name in names}
+
+
+def _order(cells: dict[str, Any]) -> tuple[Any, ...]:
+    widths = [-int(width) for width in re.findall(r"\d+", cells["bits"])]
+    unranked = cells.get("rank") is None
+    return (
+        cells["task"],
+        cells["track"],
+        cells["budget"],
+        cells["backbone"],
+        widths,
+        not cells["reference"],
+        (cells["engine"], cells["fingerprint"]) if cells["track"] == "controlled" else (),
+        unranked,
+        -cells.get("mean", 0.0) if unranked else cells["rank"],
+        cells["engine"],
+        cells["method"],
+        cells["variant"],
+    )

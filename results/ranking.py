@@ -1,0 +1,98 @@
+"""Ranks within groups of comparable rows, and how sure a row is worse than the best of its group.
+
+Decides what may be compared; knows nothing about tables.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from results.grouping import Row
+from results.statistics import holm, mcnemar, paired_bootstrap, unpack_outcomes
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_BOOTSTRAP_SEED = 0
+
+
+class Standing(NamedTuple):
+    """A row's place in its group."""
+
+    rank: int
+    """1 is best; equal means share a rank."""
+    p_value: float | None
+    """Of the paired test against the group's best row, Holm-corrected; None for the best itself."""
+    test: str
+    """`mcnemar` (one seed each), `bootstrap` (several), or empty."""
+
+
+def standings(rows: Sequence[Row]) -> dict[int, Standing]:
+    """Index into `rows` -> standing, for every row that is ranked.
+
+    Reference rows and rows without a result are not. A group shares backbone, bits, task, metric, budget,
+    track, weights and samples. In the published track whole methods compete, whatever their protocol; in the
+    controlled track only rows of one engine whose protocols agree.
+    """
+    groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for index, row in enumerate(rows):
+        if not row.is_reference and row.score() is not None:
+            groups[_group(row)].append(index)
+    places: dict[int, Standing] = {}
+    for members in groups.values():
+        places |= _ranked(rows, members)
+    return places
+
+
+def _group(row: Row) -> tuple[str, ...]:
+    one = row.first
+    shared = (one.backbone, one.bits, one.task, one.metric, one.budget, one.track)
+    measured = (one.weights_sha256, one.samples_digest)
+    quantizer = (one.engine, one.fingerprint) if one.track == "controlled" else ()
+    return (*shared, *measured, *quantizer)
+
+
+def _ranked(rows: Sequence[Row], members: list[int]) -> dict[int, Standing]:
+    means = {index: _mean(rows[index]) for index in members}
+    best = max(members, key=means.__getitem__)
+    tests = {i: test for i in members if i != best and (test := _compare(rows[i], rows[best])) is not None}
+    corrected = dict(zip(tests, holm([p for _, p in tests.values()]), strict=True))
+    return {
+        index: Standing(
+            rank=1 + sum(other > means[index] for other in means.values()),
+            p_value=corrected.get(index),
+            test=tests[index][0] if index in tests else "",
+        )
+        for index in members
+    }
+
+
+def _mean(row: Row) -> float:
+    score = row.score()
+    assert score is not None
+    return score.mean
+
+
+def _compare(row: Row, best: Row) -> tuple[str, float] | None:
+    """Name and p-value of the paired test; None where outcomes were not kept or samples are unknown."""
+    import numpy as np
+
+    first, second = _outcomes(row), _outcomes(best)
+    if first is None or second is None or not row.first.samples_digest:
+        return None
+    if len(first) == len(second) == 1:
+        return "mcnemar", mcnemar(first[0], second[0]).p_value
+    generator = np.random.default_rng(_BOOTSTRAP_SEED)
+    return "bootstrap", paired_bootstrap(first, second, generator=generator).p_value
+
+
+def _outcomes(row: Row) -> np.ndarray | None:
+    """(seeds, images) boolean of the ranking metric."""
+    import numpy as np
+
+    packed = [record.outcomes.get(record.metric) for record in row.ok]
+    if not packed or not all(packed):
+        return None
+    return np.stack([unpack_outcomes(text or "", r.images) for text, r in zip(packed, row.ok, strict=True)])

@@ -1,0 +1,216 @@
+"""What a reader sees of a leaderboard: blocks, sections and cells as plain text, with their footnotes.
+
+Decides content and rounding once for the terminal, Markdown, LaTeX and HTML; escapes nothing.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Style = Literal["plain", "best", "reference", "failed"]
+
+PUBLISHED_COLUMN = "Published"
+_METRICS = {"top1": "Top-1 %", "agreement": "Agreement %"}
+_MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of cells."""
+
+    cells: tuple[str, ...]
+    style: Style
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows of one task, track and budget: never mixed in one table."""
+
+    title: str
+    header: tuple[str, ...]
+    sections: tuple[tuple[Line, ...], ...]
+    """Lines of one backbone and bit-width each."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A whole leaderboard."""
+
+    blocks: tuple[Block, ...]
+    footnotes: tuple[str, ...]
+
+
+def view_of(frame: pd.DataFrame) -> View:
+    """The view of a `results.leaderboard.leaderboard` frame; an empty frame has no blocks."""
+    marks = _Marks()
+    blocks = []
+    for (task, track, budget), rows in frame.groupby(["task", "track", "budget"], sort=False):
+        images = sorted({count for count in rows["images"] if count})
+        counted = f", {' / '.join(f'{count:,}' for count in images)} images" if images else ""
+        sections = [
+            tuple(_line(row, marks) for row in _dicts(section))
+            for _, section in rows.groupby(["backbone", "bits"], sort=False)
+        ]
+        header = _header(rows["metric"].iloc[0])
+        blocks.append(Block(f"{task}, {track} track, budget {budget}{counted}", header, tuple(sections)))
+    return View(tuple(blocks), tuple(_footnotes(frame, marks)))
+
+
+class _Marks:
+    """Hands out the letters of sources and the numbers of failures, in order of first use."""
+
+    def __init__(self) -> None:
+        self.sources: dict[str, str] = {}
+        self.failures: dict[str, str] = {}
+
+    def source(self, text: str) -> str:
+        count = len(self.sources)
+        letter = string.ascii_lowercase[count % 26] * (count // 26 + 1)
+        return self.sources.setdefault(text, letter)
+
+    def failure(self, text: str) -> str:
+        return self.failures.setdefault(text, str(len(self.failures) + 1))
+
+
+def _header(metric: str) -> tuple[str, ...]:
+    quality = (_METRICS.get(metric, metric), "n", "Drop", "Agree", PUBLISHED_COLUMN)
+    return ("#", "Backbone", "Bits", "Method", *quality, "Cost", "p", "Prot.")
+
+
+def _line(row: Mapping[str, Any], marks: _Marks) -> Line:
+    failure = f" [{marks.failure(_failure(row))}]" if row["status"] != "ok" else ""
+    score, seeds = _score(row["mean"], row["std"]), f"{row['seeds']}/{row['seeds_planned']}"
+    if row["status"] == "ok":
+        seeds = str(row["seeds"])
+    elif row["status"] == "partial":
+        seeds += failure
+    else:
+        score = row["status"].replace("_", " ") + failure
+    cells = (
+        "ref" if row["reference"] else _number(row["rank"], 0),
+        row["backbone"],
+        row["bits"],
+        _name(row) + (f" ({row['variant']})" if row["variant"] else ""),
+        score,
+        seeds,
+        _number(row["drop"], 2),
+        _number(row["agreement"], 2),
+        _published(row, marks),
+        _cost(row["synthesis_seconds"], row["quantization_seconds"]),
+        _p_value(row["p_vs_best"]),
+        row["fingerprint"][:4] or _MISSING,
+    )
+    return Line(cells, _style(row))
+
+
+def _style(row: Mapping[str, Any]) -> Style:
+    if not row["seeds"]:
+        return "failed"
+    if row["reference"]:
+        return "reference"
+    return "best" if row["rank"] == 1 else "plain"
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return row["method"] if row["engine"] == "none" else f"{row['method']} + {row['engine']}"
+
+
+def _failure(row: Mapping[str, Any]) -> str:
+    return f"{row['status'].replace('_', ' ')}: {row['reason']}"
+
+
+def _score(mean: float | None, std: float | None) -> str:
+    return _number(mean, 2) if std is None else f"{_number(mean, 2)} ± {std:.2f}"
+
+
+def _published(row: Mapping[str, Any], marks: _Marks) -> str:
+    if row["published"] is None:
+        return _MISSING
+    source = "; ".join(text for text in (row["published_source"], row["published_note"]) if text)
+    return f"{row['published']:.2f} [{marks.source(source)}]"
+
+
+def _cost(synthesis_seconds: float | None, quantization_seconds: float | None) -> str:
+    if synthesis_seconds is None and quantization_seconds is None:
+        return _MISSING
+    return f"{_duration(synthesis_seconds or 0)}+{_duration(quantization_seconds or 0)}"
+
+
+def _duration(seconds: float) -> str:
+    """Two figures at most before the unit: 45s, 12m, 3.5h."""
+    if seconds < 99.5:
+        return f"{seconds:.0f}s"
+    return f"{seconds / 60:.0f}m" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f}h"
+
+
+def _p_value(p: float | None) -> str:
+    if p is None:
+        return _MISSING
+    return "<.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return _MISSING if value is None else f"{value:.{digits}f}"
+
+
+def _footnotes(frame: pd.DataFrame, marks: _Marks) -> Iterator[str]:
+    if frame.empty:
+        yield "No records."
+        return
+    if (frame["seeds"] == 1).any():
+        yield "n: number of seeds; n = 1 is a single run, so it has no deviation."
+    if frame["reference"].any():
+        yield "ref: full precision and real images are references, not data-free; they have no rank."
+    if (frame["budget"] != "paper").any():
+        yield "Budgets fast and smoke do less work than the papers' recipes; budgets are ranked apart."
+    if frame["data_use"].eq("class names").any():
+        named = ", ".join(dict.fromkeys(frame.loc[frame["data_use"] == "class names", "method"]))
+        yield f"Sees the names of the classes: {named}."
+    if frame["rank"].notna().any():
+        yield from _how_ranked(frame)
+    yield "Cost: synthesis + quantization, wall-clock per seed; synthesis that trials share counts for each."
+    if marks.sources:
+        yield "Published: read in the source named by its letter, on the whole data set; not measured here."
+        yield from (f"[{letter}] {source}" for source, letter in marks.sources.items())
+    yield from (f"[{number}] {failure}" for failure, number in marks.failures.items())
+    yield from _notes(frame)
+
+
+def _how_ranked(frame: pd.DataFrame) -> Iterator[str]:
+    ranked = frame[frame["rank"].notna()]
+    yield "Drop: percentage points below full precision; Agree: same top-1 as full precision, in percent."
+    if ranked["p_test"].ne("").any():
+        tests = {"mcnemar": "exact McNemar", "bootstrap": "bootstrap over images and seeds"}
+        used = " or ".join(text for name, text in tests.items() if ranked["p_test"].eq(name).any())
+        yield f"p: against the best of the group, image by image ({used}), Holm-corrected."
+    whole = ranked[ranked["track"] == "published"]
+    protocols = whole.groupby(["task", "budget", "backbone", "bits"])["fingerprint"].nunique()
+    if (protocols > 1).any():
+        yield (
+            "Protocols differ between rows ranked together: the published track ranks whole methods, "
+            "quantizer included; only rows with one Prot. (start of the fingerprint) compare images alone."
+        )
+    if (ranked["track"] == "controlled").any():
+        yield "Controlled track: ranks hold within one engine and one protocol."
+
+
+def _notes(frame: pd.DataFrame) -> Iterator[str]:
+    """Each note once, with the rows it is about."""
+    about: dict[str, dict[str, None]] = {}
+    for row in _dicts(frame):
+        for note in row["notes"]:
+            about.setdefault(note, {})[f"{_name(row)} {row['backbone']}"] = None
+    for note, names in about.items():
+        yield f"{', '.join(names)}: {note}"
+
+
+def _dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as plain Python values, None where a number is missing."""
+    plain = frame.astype(object).where(frame.notna(), None)
+    return [{str(name): value for name, value in row.items()} for row in plain.to_dict("records")]

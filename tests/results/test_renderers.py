@@ -1,0 +1,202 @@
+"""Every format of the leaderboard: golden texts, escaping, and what must not be missing."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from results.leaderboard import COLUMNS, leaderboard
+from results.published import PublishedNames
+from results.renderers import FORMATS, render
+from tests.results.fakes import failed, record
+
+NAMES = PublishedNames(
+    methods={("psaq_vit", "psaq_ptq"): "PSAQ-ViT", ("maskaq", "lsq_qat"): "MaskAQ"},
+    backbones={"deit_tiny": "DeiT-T"},
+)
+HOSTILE = "[red]lost[/red] a|b <b>x</b> __init__ 50% of $1 & {y} #2 ~^\\"
+
+
+@pytest.fixture(scope="module")
+def frame():
+    """Three methods, their references and a failure at one bit-width."""
+    records = [
+        record("fp32", cost={}),
+        record("real_data"),
+        record("psaq_vit", notes=("a note",)),
+        record("gaussian_noise", "1111000000", seed=0, outcomes={}),
+        record("gaussian_noise", "1111100000", seed=1, outcomes={}),
+        record("maskaq", engine="lsq_qat", protocol={"softmax": "quantized"}),
+        failed("mimiq", reason=HOSTILE),
+    ]
+    return leaderboard(records, published=NAMES)
+
+
+def table(frame, width: int = 120) -> str:
+    return render(frame, "table", console=Console(width=width, force_terminal=False))
+
+
+def test_markdown_is_as_recorded(frame):
+    assert render(frame, "md") == (Path(__file__).parent / "leaderboard.md").read_text(encoding="utf-8")
+
+
+def test_csv_holds_every_column(frame):
+    rows = list(csv.DictReader(io.StringIO(render(frame, "csv"))))
+    assert list(rows[0]) == list(COLUMNS)
+    assert [row["method"] for row in rows] == [
+        "fp32",
+        "real_data",
+        "maskaq",
+        "gaussian_noise",
+        "psaq_vit",
+        "mimiq",
+    ]
+    assert [row["rank"] for row in rows] == ["", "", "1", "2", "3", ""]
+    assert rows[5]["reason"] == HOSTILE
+    assert rows[4]["published_others"] == (
+        "47.75 (SARDFQ main table as copied in two third-party paper notes (papernotes, ICCV 2025))"
+    )
+
+
+def test_a_csv_line():
+    assert render(leaderboard([record("fp32", cost={})]), "csv").splitlines()[1] == (
+        ",fp32,,none,none,deit_tiny,fp32,imagenet,published,fast,top1,100.0,,72.24672001371107,"
+        "99.99999999999999,1,1,10,,,,,,50.0,0.5,,,,,,,,True,none,ok,,,"
+    )
+
+
+def test_json_is_a_list_of_rows_with_null_for_what_is_missing(frame):
+    rows = json.loads(render(frame, "json"), parse_constant=pytest.fail)
+    fp32, _, best, _, third, mimiq = rows
+    assert list(fp32) == list(COLUMNS)
+    assert (fp32["rank"], fp32["std"], fp32["drop"], fp32["reference"]) == (None, None, None, True)
+    assert (best["rank"], best["mean"], best["seeds"], best["notes"]) == (1, 70.0, 1, [])
+    assert third["notes"] == ["a note"]
+    assert third["published_others"][0]["value"] == 47.75
+    assert (mimiq["mean"], mimiq["status"], mimiq["reason"]) == (None, "failed", HOSTILE)
+
+
+def test_the_terminal_table_fits_and_loses_nothing(frame):
+    for width in (100, 120):
+        text = table(frame, width)
+        assert max(map(len, text.splitlines())) <= width
+        assert "…" not in text
+        for cell in ("45.00 ± 7.07", "failed [1]", "53.10 [a]", "0.125", "60s+5s", "lsq_qat", "0a1b"):
+            assert cell in text
+
+
+def test_a_table_that_does_not_fit_says_so(frame):
+    assert "…" in table(frame, 60)
+
+
+def test_the_terminal_table_shows_reasons_literally(frame):
+    assert "[1] failed: [red]lost[/red] a|b <b>x</b> __init__" in table(frame)
+
+
+def test_a_terminal_gets_styles(frame):
+    styled = render(frame, "table", console=Console(width=120, force_terminal=True, color_system="standard"))
+    assert "\x1b[" in styled
+    assert "\x1b[" not in table(frame)
+
+
+def test_footnotes_explain_what_stands_beside_what(frame):
+    text = " ".join(table(frame).split())
+    for sentence in (
+        "n = 1 is a single run",
+        "Budgets fast and smoke do less work",
+        "Protocols differ between rows ranked together",
+        "not measured here",
+        "[a] MaskAQ paper Table 1",
+        "(exact McNemar), Holm-corrected",
+        "psaq_vit + psaq_ptq deit_tiny: a note",
+    ):
+        assert sentence in text
+
+
+def test_footnotes_say_nothing_about_what_is_not_there():
+    text = table(leaderboard([record("a", seed=s, budget="paper") for s in (0, 1)]))
+    for word in ("Budgets", "ref:", "n = 1", "Protocols", "Published:", "Controlled", "Holm"):
+        assert word not in text
+
+
+def test_the_controlled_track_and_class_names_are_explained():
+    text = table(leaderboard([record("genq", track="controlled", data_use="class names")]))
+    assert "ranks hold within one engine and one protocol" in text
+    assert "Sees the names of the classes: genq." in text
+
+
+def test_budgets_stand_in_tables_of_their_own():
+    text = render(leaderboard([record(), record(budget="paper")]), "md")
+    assert text.count("### ") == 2
+
+
+def test_partial_rows_show_how_many_seeds(frame):
+    text = table(leaderboard([record(seed=0), failed("psaq_vit", seed=1)]))
+    assert "1/2 [1]" in text
+    assert "[1] partial: 1 of 2 seeds: the loss is not finite" in text
+
+
+def test_markdown_escapes_pipes_and_markup(frame):
+    text = render(frame, "md")
+    assert r"\[red\]lost\[/red\] a\|b \<b>x\</b> \_\_init\_\_ 50% of $1" in text
+    assert all(line.count(" | ") == 11 for line in text.splitlines() if line.startswith("| "))
+
+
+def test_latex_escapes_specials(frame):
+    text = render(frame, "latex")
+    assert r"50\% of \$1 \& \{y\} \#2 \textasciitilde{}\textasciicircum{}\textbackslash{}" in text
+    assert r"45.00 $\pm$ 7.07" in text
+    assert r"\textbf{maskaq + lsq\_qat}" in text
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert {line.replace(r"\&", "").count("&") for line in rows} == {11}
+    assert text.count("{") == text.count("}")
+
+
+class Page(HTMLParser):
+    """Counts rows and collects text and references to other files."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.outside: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.outside += [value for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_html_is_one_file_with_everything_escaped(frame):
+    text = render(frame, "html")
+    page = Page()
+    page.feed(text)
+    assert page.tags.count("tr") == 7
+    assert page.tags.count("b") == 0
+    assert HOSTILE in page.text
+    assert page.outside == []
+    assert "@import" not in text
+    assert "url(" not in text
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_empty_leaderboard_renders(format: str):
+    assert render(leaderboard([]), format)
+
+
+def test_only_a_failure_renders_in_every_format():
+    for format in FORMATS:
+        assert "mimiq" in render(leaderboard([failed("mimiq")]), format).replace("\\_", "_")
+
+
+def test_an_unknown_format_names_the_known_ones(frame):
+    with pytest.raises(ValueError, match="unknown format 'pdf': one of table, md, csv, json, latex, html"):
+        render(frame, "pdf")
