@@ -211,6 +211,9 @@ class ExplicitVisionTransformer(VisionTransformer):
         self.embedded = Add()
 
     def _pos_embed(self, x: Tensor) -> Tensor:
+        # `make_explicit` refuses models without these two.
+        assert self.cls_token is not None
+        assert self.pos_embed is not None
         cls = self.cls_token.expand(x.shape[0], -1, -1)
         tokens = self.tokens(torch.cat([cls, x], dim=1))
         return self.embedded(tokens, self.position(self.pos_embed))
@@ -265,7 +268,8 @@ def _refuse_unsupported(model: nn.Module) -> None:
             or module.gate is not None
         ):
             faults.append(f"{name} uses query/key norm, output norm or a gate")
-        if isinstance(module, nn.Dropout) and module.p > 0:
-            faults.append(f"{name} has dropout {module.p}; build the model with all drop rates 0")
+        rate = module.p if isinstance(module, nn.Dropout) else getattr(module, "drop_prob", 0.0)
+        if rate:
+            faults.append(f"{name} has drop rate {rate}; build the model with all drop rates 0")
     if faults:
         raise ValueError(f"{type(model).__name__} has options that are not supported: " + "; ".join(faults))

@@ -6,10 +6,16 @@ Order of places: a given file, the weights shipped with the project, a folder of
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backbones.base import Backbone, BackboneSpec
+from backbones.names import suggestion
 from backbones.specs import SPECS
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _SHIPPED = Path(__file__).parent / "weights"
 
@@ -48,8 +54,11 @@ def sha256_of_file(path: Path) -> str:
 def load_backbone(name: str, weights: Path, device: str = "cpu") -> Backbone:
     """The frozen teacher `name` in evaluation mode with the weights of that file, on `device`.
 
-    Raises WeightsError when the file cannot be read or does not fit the architecture.
+    Raises WeightsError when the file cannot be read or does not fit the architecture, ValueError when there
+    is no backbone of that name.
     """
+    if name not in SPECS:
+        raise ValueError(f"unknown backbone '{name}'{suggestion(name, SPECS)}")
     spec = SPECS[name]
     model = build_model(spec)
     state = _read_state(spec, weights)
@@ -61,41 +70,57 @@ def load_backbone(name: str, weights: Path, device: str = "cpu") -> Backbone:
     return Backbone(spec, model.to(device).eval().requires_grad_(False), sha256_of_file(weights))
 
 
-def build_model(spec: BackboneSpec):  # noqa: ANN201 - torch is imported late
-    """The untrained explicit model of a specification."""
+def build_model(spec: BackboneSpec) -> nn.Module:
+    """The untrained explicit model of a specification; torch's global random state is left as it was."""
     import timm
+    import torch
 
     from backbones.explicit import make_explicit
 
     settings = dict(spec.model_settings)
     if spec.family == "swin":
         settings["drop_path_rate"] = 0.0
-    return make_explicit(timm.create_model(spec.timm_name, pretrained=False, **settings))
+    with torch.random.fork_rng(devices=[]):
+        return make_explicit(timm.create_model(spec.timm_name, pretrained=False, **settings))
 
 
-def _read_state(spec: BackboneSpec, path: Path):  # noqa: ANN202
-    import safetensors
+def _read_state(spec: BackboneSpec, path: Path) -> dict[str, Tensor]:
     import safetensors.torch
     import torch
 
     try:
         if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
+            return _in_timm_layout(safetensors.torch.load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, ValueError, RuntimeError, EOFError, safetensors.SafetensorError) as error:
-        raise WeightsError(f"cannot read the weights of {spec.name} from {path}: {error}") from None
-    return state.get("model", state)
+    except Exception as error:  # both readers raise nearly anything on a damaged file
+        reason = " ".join(str(error).split())[:300]
+        raise WeightsError(f"cannot read the weights of {spec.name} from {path}: {reason}") from None
+    state = state.get("model", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict):
+        raise WeightsError(f"{path} holds no weights of {spec.name}, but a {type(state).__name__}")
+    return _in_timm_layout(state)
+
+
+def _in_timm_layout(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Swin's authors store two buffers, number downsampling one stage earlier and name the head flat."""
+    state = {k: v for k, v in state.items() if not k.endswith(("relative_position_index", "attn_mask"))}
+    if "layers.0.downsample.reduction.weight" not in state:
+        return state
+    return {
+        re.sub(r"layers\.(\d+)\.downsample", lambda m: f"layers.{int(m[1]) + 1}.downsample", key).replace(
+            "head.", "head.fc."
+        ): value
+        for key, value in state.items()
+    }
 
 
 def _download(spec: BackboneSpec) -> Path:
     from huggingface_hub import hf_hub_download
-    from timm.models import get_pretrained_cfg
 
-    config = get_pretrained_cfg(spec.timm_name)
     try:
         return Path(hf_hub_download(f"timm/{spec.timm_name}", "model.safetensors"))
     except Exception as error:  # the hub raises many kinds; the user needs one sentence
         raise WeightsError(
             f"no weights for {spec.name}: the hub could not be reached ({type(error).__name__}); "
-            f"give --weights {spec.name}=FILE with timm's {config.architecture}.{config.tag}"
+            f"give --weights {spec.name}=FILE with timm's {spec.timm_name}"
         ) from None

@@ -11,10 +11,11 @@ same declaration feeds the suite's overrides, `--set`, the MLflow params and the
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from backbones.names import suggestion
 
 BUDGETS = ("paper", "fast", "smoke")
 
@@ -80,15 +81,6 @@ def faults_of(Config: type, overrides: Mapping[str, Any]) -> list[str]:
             continue
         faults += _range_faults(name, converted, fields[name].metadata)
     return faults
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """': did you mean A or B?' when near names exist, else ': one of A, B, C' to end an error message."""
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    if near:
-        return f": did you mean {' or '.join(near)}?"
-    return f": there are {', '.join(names)}" if names else ""
 
 
 def _range_faults(name: str, value: Any, metadata: Mapping[str, Any]) -> list[str]:
