@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -83,7 +83,8 @@ class Task(ABC):
     ) -> Evaluation:
         """Score `model` with the backbone's transform.
 
-        `reference`: the full-precision model's logits on the same split, for agreement and KL.
+        `reference`: the full-precision model's logits on the same split, for agreement and KL; without it
+        the backbone's own model runs beside `model`.
         `progress(done, total, {})` is called per batch.
         """
 

@@ -1,0 +1,172 @@
+"""Image files of a folder: listing, the split by hash, and reading in order by a few threads.
+
+A file that cannot be read is skipped, one in another colour mode is converted; both are reported by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backbones.base import DataConfig
+from backbones.pixels import normalized
+from tasks.base import DataError
+from tasks.transforms import pixel_mode, resized_and_cropped
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
+_TUNE_SHARE = 10
+"""One image in so many is kept for tuning ..."""
+TUNE_MOST = 1000
+"""... up to this number."""
+_AHEAD = 2
+"""Batches that are decoded while one is being scored."""
+_NAMED = 5
+"""Files that a note names; it counts the others."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image file."""
+
+    name: str
+    """Path relative to the data set's folder, with forward slashes."""
+    path: Path
+    label: int = -1
+    """Class index; -1 without a label."""
+
+
+@dataclass
+class ReadingReport:
+    """What happened to the files while they were read."""
+
+    skipped: list[str] = field(default_factory=list)
+    """Names that could not be read."""
+    converted: list[str] = field(default_factory=list)
+    """Names with the colour mode they had."""
+
+    def notes(self) -> tuple[str, ...]:
+        """At most one sentence for each kind."""
+        kinds = (
+            ("unreadable images left out", self.skipped),
+            ("images converted from another colour mode", self.converted),
+        )
+        return tuple(f"{what}: {len(names)} ({_some(names)})" for what, names in kinds if names)
+
+
+@dataclass(frozen=True)
+class ReadBatch:
+    """The readable ones among consecutive samples."""
+
+    samples: tuple[Sample, ...]
+    images: Tensor
+    """(B, C, H, W) float32, normalized."""
+
+
+def is_image(name: str) -> bool:
+    """Whether a file name is that of a picture; hidden files are not."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in _SUFFIXES
+
+
+def lowest_hashes(samples: Iterable[Sample], count: int) -> list[Sample]:
+    """`count` samples chosen by a hash of their names, so that added files replace few of them."""
+    return sorted(samples, key=lambda s: hashlib.sha256(s.name.encode()).digest())[:count]
+
+
+def split_by_hash(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
+    """(tune, report): a tenth, at most 1,000, and the rest, each in the given order."""
+    count = min(TUNE_MOST, len(samples) // _TUNE_SHARE)
+    chosen = {sample.name for sample in lowest_hashes(samples, count)}
+    return [s for s in samples if s.name in chosen], [s for s in samples if s.name not in chosen]
+
+
+def digest(samples: Iterable[Sample]) -> str:
+    """SHA-256 over names, sizes in bytes and labels; the files are not opened."""
+    found = hashlib.sha256()
+    for sample in samples:
+        found.update(f"{sample.name}\0{sample.path.stat().st_size}\0{sample.label}\n".encode())
+    return found.hexdigest()
+
+
+def read_batches(
+    samples: Sequence[Sample], data: DataConfig, batch_size: int, report: ReadingReport
+) -> Iterator[ReadBatch]:
+    """Decode, crop and normalise `samples` in order, as many threads as torch may use.
+
+    Fills `report`. Batches whose every file is broken are passed over. Raises DataError at the end when no
+    file could be read at all.
+    """
+    import torch
+
+    any_read = False
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for batch in _submitted(pool, samples, data, batch_size):
+            read: list[tuple[Sample, Tensor]] = []
+            for sample, future in batch:
+                pixels, mode = future.result()
+                if pixels is None:
+                    report.skipped.append(sample.name)
+                    continue
+                if mode != pixel_mode(data):
+                    report.converted.append(f"{sample.name} {mode}")
+                read.append((sample, pixels))
+            if read:
+                any_read = True
+                images = normalized(torch.stack([pixels for _, pixels in read]), data)
+                yield ReadBatch(tuple(sample for sample, _ in read), images)
+    if not any_read:
+        raise DataError(f"none of {len(samples)} image files could be read: {_some(report.skipped)}")
+
+
+def draw_images(samples: Sequence[Sample], data: DataConfig, count: int, seed: int) -> ReadBatch:
+    """`count` readable samples in an order drawn by `seed`; raises DataError when there are fewer."""
+    import torch
+
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed)).tolist()
+    report = ReadingReport()
+    drawn: list[Sample] = []
+    images: list[Tensor] = []
+    if samples:
+        for batch in read_batches([samples[i] for i in order], data, min(count, 32), report):
+            drawn += batch.samples
+            images.append(batch.images)
+            if len(drawn) >= count:
+                return ReadBatch(tuple(drawn[:count]), torch.cat(images)[:count])
+    raise DataError(f"{count} images are asked for, but the tune split holds only {len(drawn)} readable ones")
+
+
+def _submitted(
+    pool: ThreadPoolExecutor, samples: Sequence[Sample], data: DataConfig, batch_size: int
+) -> Iterator[list[tuple[Sample, Future[tuple[Tensor | None, str]]]]]:
+    """Batches of (sample, future), a few batches ahead, so that memory stays bounded."""
+    pending: deque[list[tuple[Sample, Future[tuple[Tensor | None, str]]]]] = deque()
+    for start in range(0, len(samples), batch_size):
+        chunk = samples[start : start + batch_size]
+        pending.append([(sample, pool.submit(_decoded, sample.path, data)) for sample in chunk])
+        if len(pending) > _AHEAD:
+            yield pending.popleft()
+    yield from pending
+
+
+def _decoded(path: Path, data: DataConfig) -> tuple[Tensor | None, str]:
+    """The crop and the file's colour mode; no crop when the file is broken."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return resized_and_cropped(image.convert(pixel_mode(data)), data), image.mode
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None, ""
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + rest

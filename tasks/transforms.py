@@ -1,0 +1,46 @@
+"""The evaluation transform on PIL images: shorter side to floor(size / crop_pct), then a centre crop.
+
+The same arithmetic as timm's `create_transform` for evaluation (PIL's resize is antialiased). Threads crop
+bytes; `backbones.pixels.normalized` then runs once per batch.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from backbones.base import DataConfig
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+_MODE = {1: "L", 3: "RGB"}
+
+
+def pixel_mode(data: DataConfig) -> str:
+    """PIL's mode for the model's channels: `RGB`, or `L` for one channel."""
+    return _MODE[data.input_size[0]]
+
+
+def resized_and_cropped(image: Image, data: DataConfig) -> Tensor:
+    """The crop that the model sees, as (C, H, W) uint8; `image` is of the mode `pixel_mode(data)`."""
+    import numpy as np
+    import torch
+    from PIL.Image import Resampling
+
+    _, height, width = data.input_size
+    resample = {"bicubic": Resampling.BICUBIC, "bilinear": Resampling.BILINEAR}[data.interpolation]
+    image = image.resize(_resized_size(image.size, min(height, width), data.crop_pct), resample)
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    pixels = np.array(image.crop((left, top, left + width, top + height)))
+    return torch.from_numpy(pixels).reshape(height, width, -1).permute(2, 0, 1)
+
+
+def _resized_size(size: tuple[int, int], crop: int, crop_pct: float) -> tuple[int, int]:
+    """(width, height) whose shorter side is floor(crop / crop_pct); the longer is truncated."""
+    width, height = size
+    shorter = math.floor(crop / crop_pct)
+    if width <= height:
+        return shorter, int(shorter * height / width)
+    return int(shorter * width / height), shorter
