@@ -74,24 +74,22 @@ class Tracker:
             return [self._restored(run) for run in _current(runs)]
 
     def _log_one(self, client: MlflowClient, record: Record, suite_tag: str) -> bool:
-        listed_as = _listed_as(record)
-        earlier = self._search(client, f"tags.trial = '{record.trial}' and tags.listed_as = '{listed_as}'")
+        filter_string = f"tags.trial = '{record.trial}' and tags.listed_as = '{_listed_as(record)}'"
+        earlier = self._search(client, filter_string)
         text = json.dumps(record.to_json(), sort_keys=True)
         content = hashlib.sha256(text.encode()).hexdigest()
-        kept = next((run for run in _current(earlier) if _keeps(run, record, content)), None)
-        written = kept is None
-        run_id = _write_run(client, self._experiment, record, text) if kept is None else kept.info.run_id
         suites = {key for run in earlier for key in run.data.tags if key.startswith("suite.")} | {suite_tag}
-        known = set() if kept is None else set(kept.data.tags)
-        _log_tags(client, run_id, dict.fromkeys(sorted(suites - known), "true"))
+        kept = next((run for run in _current(earlier) if _keeps(run, record, content)), None)
         if kept is None:
-            # The content tag comes last: without it a run counts as torn, by a driver that was killed.
-            client.set_tag(run_id, "content", content)
-            client.set_terminated(run_id, "FINISHED" if record.status == "ok" else "FAILED")
+            run_id = _write_run(client, self._experiment, record, text, content, suites)
+        else:
+            run_id = kept.info.run_id
+            for key in sorted(suites - set(kept.data.tags)):
+                client.set_tag(run_id, key, "true")
         for run in earlier:
             if run.info.run_id != run_id and "superseded" not in run.data.tags:
                 client.set_tag(run.info.run_id, "superseded", run_id)
-        return written
+        return kept is None
 
     def _search(self, client: MlflowClient, filter_string: str) -> list[Run]:
         runs: list[Run] = []
@@ -132,7 +130,7 @@ class Tracker:
             raise TrackingError(self._explained(error)) from error
 
     def _explained(self, error: Exception) -> str:
-        cause = " ".join(str(error).split())[:300] or type(error).__name__
+        cause = " ".join(str(error).partition("[SQL:")[0].split())[:300] or type(error).__name__
         if self._database is None:
             return f"the tracking server at {self.uri} cannot be used ({cause}): check --tracking-uri"
         if "locked" in cause:
@@ -149,9 +147,11 @@ def _opened(uri: str, database: Path | None) -> tuple[MlflowClient, str]:
     os.environ.setdefault("DO_NOT_TRACK", "true")
     # Two retries take seconds; MLflow's seven keep a user with a mistyped address waiting for minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     from mlflow import MlflowClient
 
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    # MLflow logs the traceback of what it also raises; the user gets our sentence instead.
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     client = MlflowClient(tracking_uri=uri)
     found = client.get_experiment_by_name(_EXPERIMENT)
     if found is not None:
@@ -160,11 +160,13 @@ def _opened(uri: str, database: Path | None) -> tuple[MlflowClient, str]:
     return client, client.create_experiment(_EXPERIMENT, artifact_location=artifacts)
 
 
-def _write_run(client: MlflowClient, experiment: str, record: Record, text: str) -> str:
-    """A run with everything but its content tag."""
+def _write_run(
+    client: MlflowClient, experiment: str, record: Record, text: str, content: str, suites: Iterable[str]
+) -> str:
+    """A finished run; its `content` tag is written last, so a run without one was torn by a kill."""
     import time
 
-    from mlflow.entities import Metric, Param
+    from mlflow.entities import Metric, Param, RunTag
 
     name = f"{record.method}-{record.engine}-{record.backbone}-{record.bits}-seed{record.seed}"
     identity = {"trial": record.trial, "listed_as": _listed_as(record)}
@@ -176,21 +178,17 @@ def _write_run(client: MlflowClient, experiment: str, record: Record, text: str)
         if not math.isinf(value)  # MLflow would store 1.8e308
     ]
     params = [Param(_legal(key), _shown(value)) for key, value in _params(record).items()]
-    client.log_batch(run_id, metrics=metrics, params=params[:_BATCH])
-    for start in range(_BATCH, len(params), _BATCH):
-        client.log_batch(run_id, params=params[start : start + _BATCH])
     pieces = [text[start : start + _TAG_LENGTH] for start in range(0, len(text), _TAG_LENGTH)]
     facts = {"status": record.status, "reason": _shown(record.reason), "fingerprint": record.fingerprint}
-    _log_tags(client, run_id, {**facts, **{f"record.{i:03d}": piece for i, piece in enumerate(pieces)}})
+    facts |= dict.fromkeys(sorted(suites), "true")
+    facts |= {f"record.{index:03d}": piece for index, piece in enumerate(pieces)}
+    tags = [RunTag(key, value) for key, value in {**facts, "content": content}.items()]
+    # One call per finished trial wherever it all fits; a call writes params, then metrics, then tags.
+    for start in range(0, max(len(params), len(tags)), _BATCH):
+        batch = slice(start, start + _BATCH)
+        client.log_batch(run_id, metrics=() if start else metrics, params=params[batch], tags=tags[batch])
+    client.set_terminated(run_id, "FINISHED" if record.status == "ok" else "FAILED")
     return run_id
-
-
-def _log_tags(client: MlflowClient, run_id: str, tags: dict[str, str]) -> None:
-    from mlflow.entities import RunTag
-
-    entities = [RunTag(key, value) for key, value in tags.items()]
-    for start in range(0, len(entities), _BATCH):
-        client.log_batch(run_id, tags=entities[start : start + _BATCH])
 
 
 def _params(record: Record) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import random
 import socket
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -214,3 +217,26 @@ def test_an_unreachable_server_says_so(monkeypatch):
 def test_records_without_results_are_equal_after_json():
     failure = failed()
     assert Record.from_json(failure.to_json()) == failure
+
+
+@pytest.mark.slow
+def test_processes_that_create_one_database_at_once_do_not_break_it(tmp_path: Path):
+    code = (
+        "import sys; from results.tracking import Tracker; from tests.results.fakes import record; "
+        "Tracker(sys.argv[1]).log([record(seed=int(sys.argv[2]))], 'together')"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-c", code, local_uri(tmp_path), str(seed)]) for seed in range(3)
+    ]
+    assert [process.wait(timeout=120) for process in running] == [0, 0, 0]
+    assert {r.seed for r in Tracker(local_uri(tmp_path)).load("together")} == {0, 1, 2}
+
+
+@pytest.mark.slow
+def test_a_database_locked_by_another_program_says_so(tmp_path: Path):
+    tracker = Tracker(local_uri(tmp_path))
+    tracker.log([record()], "locked")
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as connection:
+        connection.execute("begin exclusive")
+        with pytest.raises(TrackingError, match=r"mlflow\.db is in use elsewhere .*: try again later"):
+            tracker.load("locked")
