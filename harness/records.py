@@ -65,10 +65,10 @@ def _protocol(trial: Trial, meta: dict[str, Any], reference: dict[str, Any] | No
     }
 
 
-def _failure(plan: Plan, trial: Trial, store: Store) -> dict[str, str]:
+def _failure(plan: Plan, trial: Trial, store: Store) -> dict[str, Any]:
     """Status and reason of the first stage of the trial that failed."""
-    for key in (trial.synthesis, trial.quantization, trial.evaluation):
-        failure = store.failure(key) if key is not None else None
+    for key in filter(None, (trial.synthesis, trial.quantization, trial.evaluation)):
+        failure = store.failure(key)
         if failure is not None:
             return {"status": failure["status"], "reason": f"{plan.stages[key].kind}: {failure['reason']}"}
     return {"status": "missing", "reason": "not run yet"}

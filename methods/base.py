@@ -35,6 +35,10 @@ class SynthesisFailed(Exception):
     """Synthesis gave no usable images: non-finite, constant or collapsed. One sentence says which."""
 
 
+class TrainingFailed(Exception):
+    """Calibration or training gave no usable student; one sentence says where it broke."""
+
+
 class UnsupportedPair(Exception):
     """A method and a backbone, or a synthesizer and an engine, that do not go together."""
 
@@ -202,7 +206,9 @@ class Method:
     citation: str
     """Authors' title, venue, year and arXiv number."""
     published_name: str | None = None
-    """The method's name in `results/published/`; None where no published row is comparable."""
+    """The method's name in `results/published/` with its own engine; None where no row is comparable."""
+    published_elsewhere: Mapping[str, str] = field(default_factory=dict)
+    """Other engine -> the method's name in `results/published/` where that engine was used."""
     data_use: Literal["none", "class names", "real images"] = "none"
     """What the method sees beyond the teacher."""
     sources: Mapping[str, Evidence] = field(default_factory=dict)

@@ -48,6 +48,9 @@ METHOD = Method(
     engine=None,
     title="Gaussian noise",
     citation="The baseline of PSAQ-ViT (Li et al., ECCV 2022, arXiv 2203.02250).",
-    published_name="Gaussian noise calibration",
+    published_elsewhere={
+        "psaq_ptq": "Gaussian noise calibration (PSAQ quantizer)",
+        "block_reconstruction": "Gaussian noise calibration (SARDFQ quantizer)",
+    },
     sources={"images": "code", "number of images": "code"},
 )

@@ -131,6 +131,7 @@ METHOD = Method(
     citation="Patch Similarity Aware Data-Free Quantization for Vision Transformers, ECCV 2022, "
     "arXiv 2203.02250",
     published_name="PSAQ-ViT",
+    published_elsewhere={"block_reconstruction": "PSAQ-ViT (SARDFQ quantizer)"},
     sources={
         "patch-similarity entropy": "code",
         "class and total-variation loss": "code",

@@ -56,7 +56,10 @@ METHOD = Method(
     engine=None,
     title="Real images",
     citation="The reference of PSAQ-ViT (Li et al., ECCV 2022, arXiv 2203.02250).",
-    published_name="Real-data calibration (PSAQ quantizer)",
+    published_elsewhere={
+        "psaq_ptq": "Real-data calibration (PSAQ quantizer)",
+        "block_reconstruction": "Real-data calibration (SARDFQ quantizer)",
+    },
     data_use="real images",
     sources={"number of images": "code"},
 )

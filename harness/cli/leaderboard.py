@@ -34,10 +34,10 @@ def show_leaderboard(
 
     from rich.console import Console
 
+    from harness.board import board_of
     from harness.errors import UsageError
     from harness.records import records_of
     from harness.session import open_session
-    from results.leaderboard import leaderboard
     from results.renderers import FORMATS, render
     from results.tracking import Tracker, TrackingError
 
@@ -72,21 +72,8 @@ def show_leaderboard(
     except TrackingError as error:
         raise UsageError(str(error)) from None
     shown = [tracked.get(record.trial, record) if record.status != "ok" else record for record in records]
-    rendered = render(leaderboard(shown, published=published), format)
+    frame = board_of(shown, published=published)
     if output is not None:
-        text = rendered if isinstance(rendered, str) else _as_text(rendered)
-        Path(output).write_text(text, encoding="utf-8")
-    elif isinstance(rendered, str):
-        sys.stdout.write(rendered if rendered.endswith("\n") else f"{rendered}\n")
-    else:
-        Console().print(rendered)
-
-
-def _as_text(renderable: object) -> str:
-    import io
-
-    from rich.console import Console
-
-    console = Console(file=io.StringIO(), width=140)
-    console.print(renderable)
-    return console.file.getvalue()  # type: ignore[attr-defined]
+        Path(output).write_text(render(frame, format, console=Console(width=140)), encoding="utf-8")
+        return
+    sys.stdout.write(f"{render(frame, format, console=o.console()).rstrip()}\n")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from harness.session import Request, Session
 
 SuiteOption = Annotated[str, typer.Option("--suite", "-s", help="A suite's name, or a YAML file.")]
@@ -61,6 +64,17 @@ TrackingOption = Annotated[
 ]
 
 
+_PIPED_WIDTH = 120
+
+
+def console() -> Console:
+    """Standard output; wide enough for a leaderboard where it is no terminal."""
+    from rich.console import Console
+
+    made = Console()
+    return made if made.is_terminal else Console(width=max(made.width, _PIPED_WIDTH))
+
+
 def split(text: str) -> list[str]:
     """Comma-separated words."""
     return [word.strip() for word in text.split(",") if word.strip()]
@@ -79,4 +93,25 @@ def request(**options: Any) -> Request:
 
 def tracking_uri(session: Session, given: str | None) -> str:
     """The MLflow database of a session: the given server, or the store's own file."""
-    return given or f"sqlite:///{session.store.root / 'mlflow.db'}"
+    from results.tracking import local_uri
+
+    return given or local_uri(session.store.root)
+
+
+def narrowing(chosen: Request) -> str:
+    """The options of a request that choose rows and places, as one would type them again."""
+    words = ["--suite", chosen.suite]
+    for option in ("methods", "backbones", "bits", "seeds", "engines"):
+        values = getattr(chosen, option)
+        if values:
+            words += [f"--{option}", ",".join(values)]
+    if chosen.budget:
+        words += ["--budget", chosen.budget]
+    pairs = (("set", chosen.assignments), ("data", chosen.data), ("weights", chosen.weights))
+    for option, values in (*pairs, ("plugin", chosen.plugins)):
+        for value in values:
+            words += [f"--{option}", value]
+    for option in ("store", "config"):
+        if getattr(chosen, option):
+            words += [f"--{option}", getattr(chosen, option)]
+    return shlex.join(words + (["--oracle"] if chosen.oracle else []))

@@ -11,8 +11,10 @@ import typer
 from harness.cli import options as o
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from harness.run import RunOutcome
-    from harness.session import Session
+    from harness.session import Request, Session
 
 EPILOG = (
     "harness run --suite digits_w4a4   |   "
@@ -49,37 +51,34 @@ def run(
     dry_run: bool = typer.Option(False, help="Show the plan and run nothing."),
 ) -> None:
     """Run a suite, or what is missing of it, and show its leaderboard."""
-    from rich.console import Console
-
     from harness.errors import UsageError
     from harness.run import run_session
     from harness.session import open_session
 
     if scheduler not in ("ray", "inline"):
         raise UsageError(f"--scheduler {scheduler}: one of ray, inline")
-    console = Console()
-    session = open_session(
-        o.request(
-            suite=suite,
-            methods=methods,
-            backbones=backbones,
-            bits=bits,
-            seeds=seeds,
-            engines=engine,
-            budget=budget,
-            assignments=set_,
-            data=data,
-            weights=weights,
-            store=store,
-            config=config,
-            plugins=plugin,
-            device=device,
-            cpus_per_trial=cpus_per_trial,
-            gpus_per_trial=gpus_per_trial,
-            batch_size=batch_size,
-            oracle=oracle,
-        )
+    console = o.console()
+    request = o.request(
+        suite=suite,
+        methods=methods,
+        backbones=backbones,
+        bits=bits,
+        seeds=seeds,
+        engines=engine,
+        budget=budget,
+        assignments=set_,
+        data=data,
+        weights=weights,
+        store=store,
+        config=config,
+        plugins=plugin,
+        device=device,
+        cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial,
+        batch_size=batch_size,
+        oracle=oracle,
     )
+    session = open_session(request)
     if dry_run:
         from harness.cli.plan import print_plan
 
@@ -93,7 +92,7 @@ def run(
             console,
             allow_fp_mismatch=allow_fp_mismatch,
         )
-        _report(session, outcome, o.tracking_uri(session, tracking_uri), console)
+        _report(session, request, outcome, o.tracking_uri(session, tracking_uri), console)
     except KeyboardInterrupt:
         console.print(
             "stopped. Finished stages are kept: the same command runs what is missing.\n  "
@@ -117,20 +116,21 @@ def _scheduler(name: str, ray_address: str | None) -> Any:
     return made
 
 
-def _report(session: Session, outcome: RunOutcome, uri: str, console: Any) -> None:
-    from results.leaderboard import leaderboard
+def _report(session: Session, request: Request, outcome: RunOutcome, uri: str, console: Console) -> None:
+    from harness.board import board_of
     from results.renderers import render
     from results.tracking import Tracker
 
     Tracker(uri).log(outcome.records, session.suite.name)
-    console.print(render(leaderboard(list(outcome.records)), "table"))
+    print(render(board_of(outcome.records), "table", console=console))
     for note in outcome.notes:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {note}", markup=False, highlight=False)
     console.print(
-        f"{outcome.stages_run} stages run, {outcome.stages_cached} cached. "
-        f"Records: {session.store.root} (MLflow: {uri}). "
-        f"Show again: harness leaderboard --suite {session.suite.name} --store {session.store.root}",
+        f"{outcome.stages_run} stages run, {outcome.stages_cached} cached.\n"
+        f"Written: {session.store.root} (MLflow: {uri})\n"
+        f"Again, or as md, csv, json, latex, html: harness leaderboard {o.narrowing(request)}",
         markup=False,
+        highlight=False,
         soft_wrap=True,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from harness.board import board_of
 from harness.context import RunContext
 from harness.plan import Stage, stage_key
 from harness.run import run_session
@@ -17,7 +17,6 @@ from harness.schedulers.inline import InlineScheduler
 from harness.schedulers.ray_tasks import RayScheduler
 from harness.session import Request, Session, open_session
 from harness.store import Store
-from results.leaderboard import leaderboard
 from results.renderers import render
 from results.tracking import Tracker
 
@@ -61,8 +60,7 @@ def _run(request: Request) -> Session:
     console = Console(file=io.StringIO())
     outcome = run_session(session, InlineScheduler, console)
     Tracker(f"sqlite:///{session.store.root / 'mlflow.db'}").log(outcome.records, session.suite.name)
-    with contextlib.redirect_stdout(io.StringIO()):
-        console.print(render(leaderboard(list(outcome.records)), "table"))
+    console.print(render(board_of(outcome.records), "table", console=console))
     return session
 
 
