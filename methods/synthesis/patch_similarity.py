@@ -96,7 +96,9 @@ class _SimilarityDensity(torch.autograd.Function):
         for step in range(ctx.neighbours):
             distance = offset - step
             slope = distance.square().mul_(sharpness).exp_().mul_(distance)
-            grad_values.addcmul_(slope, weight.gather(1, first + step))
+            everywhere = ctx.neighbours == weight.shape[1]
+            at = weight[:, step : step + 1] if everywhere else weight.gather(1, first + step)
+            grad_values.addcmul_(slope, at)
         grad = rows.new_zeros(images, groups, n * n)
         grad.index_copy_(2, _upper_triangle(n, rows.device), grad_values.unflatten(1, (groups, -1)))
         grad = grad.unflatten(-1, (n, n))
@@ -117,8 +119,8 @@ def _neighbours(spacing: Tensor, points: int, bandwidth: float) -> int:
     """
     if spacing.device.type != "cpu":
         return points
-    covered = float(spacing) * points
-    return points if covered <= 2 * _REACH * bandwidth else math.ceil(2 * _REACH * bandwidth / float(spacing))
+    width, step = 2 * _REACH * bandwidth, float(spacing)
+    return math.ceil(width / step) if step * points > width else points
 
 
 def _nearest(

@@ -81,6 +81,13 @@ def test_entropy_of_identical_patches_is_zero_and_has_a_finite_derivative():
     assert outputs.grad.isfinite().all()
 
 
+def test_a_number_that_is_not_finite_comes_through():
+    outputs = torch.full((2, 1, 5, 4), float("nan"), requires_grad=True)
+    value = patch_similarity_entropy(outputs, 2, skip_tokens=1)
+    value.backward()
+    assert value.isnan()
+
+
 def test_windows_of_an_image_are_pooled():
     outputs = torch.randn(6, 2, 9, 4, generator=torch.Generator().manual_seed(3))
     one_by_one = similarity_density(
