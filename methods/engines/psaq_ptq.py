@@ -1,0 +1,160 @@
+"""Engine E1, the post-training quantization of PSAQ-ViT: min-max ranges from one full-precision pass.
+
+Source: Li et al., ECCV 2022 (arXiv 2203.02250), released code: `quant_modules.py`, `quant_utils.py`,
+`vit_quant.py`, `swin_quant.py`. Weights per output channel, symmetric; activations per tensor, asymmetric,
+with an integer zero point; input image, residual stream and logits included; softmax output left alone.
+
+Deviations:
+- whether a range has been observed is a flag; the code takes `x_max == 0` for "not yet";
+- Swin's relative position bias is quantized after the gather from its table, which has the same extremes;
+- images come in batches, whose extremes are joined; the code makes one pass over all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from backbones.base import Backbone
+from methods.base import Engine, EpochMonitor, ImageSource, Progress, TrainingFailed, silent
+from methods.bits import Bits
+from methods.settings import setting
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor, nn
+
+
+@dataclass(frozen=True)
+class PsaqPtqConfig:
+    """Hyper-parameters of min-max calibration: none that a paper would name."""
+
+    batch_size: int = setting(
+        32, "Images in one calibration forward; bounds memory.", low=1, high=1024, tunable=False
+    )
+
+
+class PsaqPtq(Engine):
+    """Quantizes every point of PSAQ-ViT's code with ranges from the given images; nothing is trained."""
+
+    Config = PsaqPtqConfig
+
+    def prepare(self, teacher: Backbone, bits: Bits) -> nn.Module:
+        """A copy with quantized weights; its activations pass through until they are calibrated."""
+        from methods.quantization.activations import MinMaxQuantizer
+        from methods.quantization.conversion import quantizable_copy, quantize_input, quantize_outputs
+
+        student = quantizable_copy(teacher)
+
+        def quantizer() -> nn.Module:
+            return MinMaxQuantizer(bits.activations).to(teacher.device)
+
+        quantize_input(student, quantizer())
+        quantize_outputs(student, quantization_points(teacher), quantizer)
+        _quantize_weights(student, bits.weights)
+        return student.eval()
+
+    def quantize(
+        self,
+        teacher: Backbone,
+        source: ImageSource,
+        bits: Bits,
+        *,
+        generator: Generator,
+        progress: Progress = silent,
+        on_epoch: EpochMonitor | None = None,
+    ) -> nn.Module:
+        """Calibrate on the source's images; once more if the source makes new ones with the student.
+
+        Raises TrainingFailed when an activation is not finite.
+        """
+        student = self.prepare(teacher, bits)
+        self._calibrate(student, teacher, source.first(student).images, bits, progress)
+        refreshed = source.refreshed(1, student)
+        if refreshed is not None:
+            self._calibrate(student, teacher, refreshed.images, bits, progress)
+        if on_epoch is not None:
+            on_epoch(0, student)
+        return student
+
+    def protocol(self, bits: Bits) -> dict[str, Any]:
+        """What is quantized and how."""
+        return {
+            "engine": "psaq_ptq",
+            "weight_bits": bits.weights,
+            "activation_bits": bits.activations,
+            "weights": "per output channel, symmetric min-max",
+            "activations": "per tensor, asymmetric min-max, integer zero point",
+            "quantized_tensors": (
+                "input image, embeddings and their sum, LayerNorm outputs, qkv, scaled attention logits, "
+                "attention outputs, projections, residual sums, GELU outputs, MLP outputs, logits; in Swin "
+                "also position bias, biased logits, patch merging and the pooled features"
+            ),
+            "first_layer": "weights and input image at the target bits",
+            "last_layer": "weights, input and logits at the target bits",
+            "softmax_output": "full precision",
+            "residual_stream": "quantized",
+            "training": "none",
+        }
+
+    def _calibrate(
+        self, student: nn.Module, teacher: Backbone, images: Tensor, bits: Bits, progress: Progress
+    ) -> None:
+        """Set every range from a forward with the teacher's weights, then quantize the weights again."""
+        import torch
+
+        from methods.quantization.activations import observing
+
+        student.load_state_dict(teacher.model.state_dict(), strict=False)
+        batches = images.split(self.config.batch_size)
+        with torch.no_grad(), observing(student):
+            for index, batch in enumerate(batches):
+                student(batch)
+                progress(index + 1, len(batches), {})
+        _quantize_weights(student, bits.weights)
+        _require_finite_ranges(student)
+
+
+def quantization_points(teacher: Backbone) -> list[str]:
+    """Names of the modules whose output PSAQ-ViT's code quantizes; the input image comes on top."""
+    from backbones.explicit import ExplicitBlock, ExplicitSwinBlock
+
+    swin = teacher.spec.family == "swin"
+    # In Swin the convolution's output is quantized before patch_embed's norm, and patch_embed's after it.
+    points = (
+        ["patch_embed.proj", "patch_embed"] if swin else ["patch_embed", "tokens", "position", "embedded"]
+    )
+    inside = ["norm1", "attn.qkv", "attn.logits", *(["attn.bias", "attn.biased"] if swin else [])]
+    inside += ["attn.av", "attn.proj", "residual1", "norm2", "mlp.act", "mlp.fc2", "residual2"]
+    for name, module in teacher.model.named_modules():
+        if isinstance(module, ExplicitBlock | ExplicitSwinBlock):
+            points += [f"{name}.{point}" for point in inside]
+        elif name.endswith("downsample") and hasattr(module, "reduction"):
+            points += [f"{name}.norm", f"{name}.reduction"]
+    # ViT quantizes the CLS token alone after the last norm; fc_norm is the first module that sees only it.
+    return [*points, *(["norm", "head.global_pool"] if swin else ["fc_norm"]), "head"]
+
+
+def _quantize_weights(student: nn.Module, bits: int) -> None:
+    """Replace the weights of every linear layer and convolution by their quantized values."""
+    import torch
+    from torch import nn
+
+    from methods.quantization.fake_quantize import symmetric_weights
+
+    with torch.no_grad():
+        for module in student.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                module.weight.copy_(symmetric_weights(module.weight, bits))
+
+
+def _require_finite_ranges(student: nn.Module) -> None:
+    import torch
+
+    from methods.quantization.activations import MinMaxQuantizer
+
+    quantizers = {n: m for n, m in student.named_modules() if isinstance(m, MinMaxQuantizer)}
+    finite = torch.stack([(q.low + q.high).isfinite() for q in quantizers.values()]).tolist()
+    for name, is_finite in zip(quantizers, finite, strict=True):
+        if not is_finite:
+            point = name.rpartition(".")[0] or "the input"
+            raise TrainingFailed(f"calibration met a value that is not finite at {point}: check the images")
