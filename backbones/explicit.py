@@ -53,14 +53,19 @@ class AttentionTaps:
 
     ViT: `logits` are q k^T before the scale, (B, H, N, N); `outputs` are attn @ v before the head merge,
     (B, H, N, d). Swin: q is scaled first and no bias is added; the batch axis is B * windows, image-major.
+    `maps` are the softmax's outputs, with everything that enters it: (B, H, N, N), rows that sum to 1.
     Gradients flow. A second forward in the same block starts the lists anew.
     """
 
-    def __init__(self, model: nn.Module, *, logits: bool = False, outputs: bool = False) -> None:
+    def __init__(
+        self, model: nn.Module, *, logits: bool = False, outputs: bool = False, maps: bool = False
+    ) -> None:
         self.want_logits = logits
         self.want_outputs = outputs
+        self.want_maps = maps
         self.logits: list[Tensor] = []
         self.outputs: list[Tensor] = []
+        self.maps: list[Tensor] = []
         self._model = model
         self._modules = attention_modules(model)
         self._clear_hook: torch.utils.hooks.RemovableHandle | None = None
@@ -87,13 +92,18 @@ class AttentionTaps:
         """Forget what was collected."""
         self.logits = []
         self.outputs = []
+        self.maps = []
 
-    def see(self, *, logits: Tensor | None = None, outputs: Tensor | None = None) -> None:
+    def see(
+        self, *, logits: Tensor | None = None, outputs: Tensor | None = None, maps: Tensor | None = None
+    ) -> None:
         """Called by the attention modules."""
         if logits is not None and self.want_logits:
             self.logits.append(logits)
         if outputs is not None and self.want_outputs:
             self.outputs.append(outputs)
+        if maps is not None and self.want_maps:
+            self.maps.append(maps)
 
 
 class _TappedAttention:
@@ -113,7 +123,8 @@ class _TappedAttention:
 
     @property
     def _fused(self) -> bool:
-        return not self.quantized and (self.taps is None or not self.taps.want_logits)
+        looks_inside = self.taps is not None and (self.taps.want_logits or self.taps.want_maps)
+        return not self.quantized and not looks_inside
 
     def _see(self, **tensors: Tensor) -> None:
         if self.taps is not None:
@@ -135,7 +146,9 @@ class ExplicitAttention(_TappedAttention, Attention):
             self._see(logits=raw)
             bias = resolve_self_attn_mask(tokens, raw, attn_mask, is_causal)
             scaled = maybe_add_mask(self.logits(raw * self.scale), bias)
-            out = self.av(self.softmax(scaled), v)
+            attention = self.softmax(scaled)
+            self._see(maps=attention)
+            out = self.av(attention, v)
         self._see(outputs=out)
         return self.proj(out.transpose(1, 2).reshape(batch, tokens, self.attn_dim))
 
@@ -162,7 +175,9 @@ class ExplicitWindowAttention(_TappedAttention, WindowAttention):
             scaled = self.biased(self.logits(raw), bias)
             if mask is not None:
                 scaled = scaled + self._with_mask(torch.zeros_like(bias), mask, windows)
-            out = self.av(self.softmax(scaled), v)
+            attention = self.softmax(scaled)
+            self._see(maps=attention)
+            out = self.av(attention, v)
         self._see(outputs=out)
         return self.proj(out.transpose(1, 2).reshape(windows, tokens, -1))
 

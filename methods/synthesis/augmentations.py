@@ -10,8 +10,8 @@ from torch import Generator, Tensor
 
 
 def jitter_limit(limit_at_224: int, images: Tensor) -> int:
-    """A shift limit given in pixels of 224-pixel images, scaled to these images; at least one pixel."""
-    return max(1, round(limit_at_224 * min(images.shape[-2:]) / 224))
+    """A shift limit given in pixels of 224-pixel images, scaled to these images; at least one, 0 for 0."""
+    return max(min(1, limit_at_224), round(limit_at_224 * min(images.shape[-2:]) / 224))
 
 
 def random_roll(images: Tensor, limit: int, *, generator: Generator, same_offset: bool = False) -> Tensor:

@@ -63,6 +63,10 @@ class Objective(ABC):
         """What the models see of the images: an augmented copy. Here the images themselves."""
         return images
 
+    def finished(self, images: Tensor) -> Tensor:
+        """What is kept of the optimised images. Here all of them, as they are."""
+        return images
+
     def optimizer(self, images: Tensor) -> Optimizer:
         """Made once per batch. Here Adam."""
         import torch
@@ -146,7 +150,7 @@ def optimize(
         if last or (iteration + 1) % _REPORT_EVERY == 0:
             numbers = _as_numbers(terms, iteration)
             report(iteration + 1, numbers)
-    images = images.detach()
+    images = objective.finished(images.detach())
     _refuse_unusable(images)
     return images, numbers
 

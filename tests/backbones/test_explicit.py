@@ -128,6 +128,22 @@ def test_swin_taps_are_per_window_with_q_scaled_and_no_bias():
 
 
 @pytest.mark.parametrize("case", ["vit", "swin"])
+def test_maps_are_what_the_softmax_gives(case):
+    _, model = pair(CASES[case]())
+    seen = []
+    for module in attention_modules(model):
+        module.softmax.register_forward_hook(lambda _m, _i, out: seen.append(out))
+    batch = images(model)
+    with AttentionTaps(model, maps=True) as taps:
+        tapped = model(batch)
+    assert len(taps.maps) == len(seen) == len(attention_modules(model))
+    assert all(torch.equal(found, expected) for found, expected in zip(taps.maps, seen, strict=True))
+    torch.testing.assert_close(taps.maps[0].sum(dim=-1), torch.ones(taps.maps[0].shape[:-1]))
+    assert not taps.logits
+    torch.testing.assert_close(tapped, model(batch), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("case", ["vit", "swin"])
 @pytest.mark.parametrize("wanted", [{"logits": True}, {"outputs": True}])
 def test_gradients_flow_from_taps_to_the_image(case, wanted):
     _, model = pair(CASES[case]())

@@ -62,7 +62,8 @@ def test_colour_jitter_subtracts_then_divides_within_the_range():
 def test_jitter_limit_follows_the_image_size():
     assert augment.jitter_limit(30, torch.empty(1, 3, 224, 224)) == 30
     assert augment.jitter_limit(30, torch.empty(1, 3, 112, 224)) == 15
-    assert augment.jitter_limit(8, torch.empty(1, 1, 16, 16)) == 1
+    assert augment.jitter_limit(6, torch.empty(1, 1, 16, 16)) == 1
+    assert augment.jitter_limit(0, torch.empty(1, 1, 16, 16)) == 0
 
 
 def test_a_seed_gives_the_same_view():

@@ -111,6 +111,16 @@ def test_images_stay_in_the_pixel_range(teacher):
     assert images.max() == high.max()
 
 
+def test_an_objective_may_keep_less_than_was_optimised(teacher):
+    class Halved(Bright):
+        def finished(self, images):
+            return images / 2
+
+    whole, _ = optimize(noise(), Bright(Config(), batch_of(teacher)), 3)
+    halved, _ = optimize(noise(), Halved(Config(), batch_of(teacher)), 3)
+    assert torch.equal(halved, whole / 2)
+
+
 def test_an_optimised_batch_follows_its_rate_schedule(teacher):
     class Still(Bright):
         def learning_rate(self, iteration):
