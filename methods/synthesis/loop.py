@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
     from torch.optim import Optimizer
 
-_REPORT_EVERY = 10
+REPORT_EVERY = 10
 """Iterations between two looks at the losses: reading them waits for the device."""
 _CONSTANT = 1e-4
 """An image whose channels all vary less than this (standard deviation, normalized space) is constant."""
@@ -106,7 +106,7 @@ class ImageOptimizer(Synthesizer):
             own = torch.Generator().manual_seed(_draw_seed(generator))
             drawn = torch.randint(teacher.num_classes, (size,), generator=own).to(teacher.device)
             objective = self.Objective(self.config, Batch(teacher, drawn, own, student, epoch))
-            start = torch.randn(size, *teacher.data.input_size, generator=own).to(teacher.device)
+            start = self.start(done, size, teacher, generator=own)
             counted = _counted(progress, done * self.config.iterations, total)
             images, losses = optimize(start, objective, self.config.iterations, report=counted)
             made.append(images)
@@ -114,6 +114,12 @@ class ImageOptimizer(Synthesizer):
             final.append(losses)
         means = {name: sum(losses[name] for losses in final) / len(final) for name in final[0]}
         return SyntheticImages(torch.cat(made), torch.cat(labels), means)
+
+    def start(self, batch: int, size: int, teacher: Backbone, *, generator: Generator) -> Tensor:
+        """What batch number `batch` (B, C, H, W) is optimised from. Here N(0, 1)."""
+        import torch
+
+        return torch.randn(size, *teacher.data.input_size, generator=generator).to(teacher.device)
 
 
 def optimize(
@@ -147,11 +153,11 @@ def optimize(
         with torch.no_grad():
             images.clamp_(low, high)
         last = iteration + 1 == iterations
-        if last or (iteration + 1) % _REPORT_EVERY == 0:
-            numbers = _as_numbers(terms, iteration)
+        if last or (iteration + 1) % REPORT_EVERY == 0:
+            numbers = as_numbers(terms, iteration)
             report(iteration + 1, numbers)
     images = objective.finished(images.detach())
-    _refuse_unusable(images)
+    refuse_unusable(images)
     return images, numbers
 
 
@@ -165,7 +171,8 @@ def _counted(progress: Progress, before: int, total: int) -> Callable[[int, Mapp
     return lambda iteration, losses: progress(before + iteration, total, losses)
 
 
-def _as_numbers(terms: Mapping[str, Tensor], iteration: int) -> dict[str, float]:
+def as_numbers(terms: Mapping[str, Tensor], iteration: int) -> dict[str, float]:
+    """Loss terms read from the device; raises SynthesisFailed naming those that are not finite."""
     import torch
 
     values = torch.stack([term.detach() for term in terms.values()]).tolist()
@@ -179,7 +186,8 @@ def _as_numbers(terms: Mapping[str, Tensor], iteration: int) -> dict[str, float]
     return numbers
 
 
-def _refuse_unusable(images: Tensor) -> None:
+def refuse_unusable(images: Tensor) -> None:
+    """Raise SynthesisFailed on images (B, C, H, W) that are not finite or constant."""
     if not bool(images.isfinite().all()):
         raise SynthesisFailed("images are not finite after optimisation: a lower learning rate may help")
     varies = images.std(dim=(-2, -1)).amax(dim=1) > _CONSTANT
