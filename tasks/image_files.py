@@ -6,7 +6,6 @@ A file that cannot be read is skipped, one in another colour mode is converted; 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,13 +15,12 @@ from typing import TYPE_CHECKING
 
 from backbones.base import DataConfig
 from backbones.pixels import normalized
+from backbones.transforms import pixel_mode, read_image
 from tasks.base import DataError
-from tasks.transforms import pixel_mode, resized_and_cropped
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
 _TUNE_SHARE = 10
 """One image in so many is kept for tuning ..."""
 TUNE_MOST = 1000
@@ -69,11 +67,6 @@ class ReadBatch:
     samples: tuple[Sample, ...]
     images: Tensor
     """(B, C, H, W) float32, normalized."""
-
-
-def is_image(name: str) -> bool:
-    """Whether a file name is that of a picture; hidden files are not."""
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in _SUFFIXES
 
 
 def lowest_hashes(samples: Iterable[Sample], count: int) -> list[Sample]:
@@ -150,21 +143,10 @@ def _submitted(
     pending: deque[list[tuple[Sample, Future[tuple[Tensor | None, str]]]]] = deque()
     for start in range(0, len(samples), batch_size):
         chunk = samples[start : start + batch_size]
-        pending.append([(sample, pool.submit(_decoded, sample.path, data)) for sample in chunk])
+        pending.append([(sample, pool.submit(read_image, sample.path, data)) for sample in chunk])
         if len(pending) > _AHEAD:
             yield pending.popleft()
     yield from pending
-
-
-def _decoded(path: Path, data: DataConfig) -> tuple[Tensor | None, str]:
-    """The crop and the file's colour mode; no crop when the file is broken."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return resized_and_cropped(image.convert(pixel_mode(data)), data), image.mode
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None, ""
 
 
 def _some(names: Sequence[str]) -> str:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbones.base import Backbone
+from backbones.transforms import is_image
 from tasks.base import DataError, Evaluation, Split, SplitFacts
-from tasks.image_files import TUNE_MOST, Sample, is_image, lowest_hashes, split_by_hash
+from tasks.image_files import TUNE_MOST, Sample, lowest_hashes, split_by_hash
 from tasks.pictures import PictureTask
 
 if TYPE_CHECKING:

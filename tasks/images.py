@@ -7,8 +7,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from backbones.transforms import is_image
 from tasks.base import DataError, Split, SplitFacts
-from tasks.image_files import Sample, is_image, split_by_hash
+from tasks.image_files import Sample, split_by_hash
 from tasks.pictures import PictureTask
 
 

@@ -7,7 +7,7 @@ from timm.data import create_transform
 
 from backbones.base import DataConfig
 from backbones.pixels import normalized
-from tasks.transforms import pixel_mode, resized_and_cropped
+from backbones.transforms import pixel_mode, resized_and_cropped
 
 
 def picture(width, height, mode="RGB"):

@@ -1,4 +1,4 @@
-"""The evaluation transform on PIL images: shorter side to floor(size / crop_pct), then a centre crop.
+"""Image files and the evaluation transform: shorter side to floor(size / crop_pct), then a centre crop.
 
 The same arithmetic as timm's `create_transform` for evaluation (PIL's resize is antialiased). Threads crop
 bytes; `backbones.pixels.normalized` then runs once per batch.
@@ -7,6 +7,8 @@ bytes; `backbones.pixels.normalized` then runs once per batch.
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backbones.base import DataConfig
@@ -16,6 +18,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _MODE = {1: "L", 3: "RGB"}
+_SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
+
+
+def is_image(name: str) -> bool:
+    """Whether a file name is that of a picture; hidden files are not."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in _SUFFIXES
+
+
+def read_image(path: Path, data: DataConfig) -> tuple[Tensor | None, str]:
+    """The crop of an image file as (C, H, W) uint8, and the file's colour mode; no crop when it is broken."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return resized_and_cropped(image.convert(pixel_mode(data)), data), image.mode
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None, ""
 
 
 def pixel_mode(data: DataConfig) -> str:
