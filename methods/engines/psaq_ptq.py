@@ -153,6 +153,8 @@ def _require_finite_ranges(student: nn.Module) -> None:
     from methods.quantization.activations import MinMaxQuantizer
 
     quantizers = {n: m for n, m in student.named_modules() if isinstance(m, MinMaxQuantizer)}
+    # The input, registered last, comes first: the others only hand its faults on.
+    quantizers = dict(sorted(quantizers.items(), key=lambda item: item[0] != "input_quantizer"))
     finite = torch.stack([(q.low + q.high).isfinite() for q in quantizers.values()]).tolist()
     for name, is_finite in zip(quantizers, finite, strict=True):
         if not is_finite:

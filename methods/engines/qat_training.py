@@ -63,6 +63,7 @@ def train(
             _take_ranges(student, images, teacher, config, generator)
         if on_epoch is not None:
             on_epoch(epoch, student)
+    optimizer.zero_grad()
     student.requires_grad_(False)
     if not all(torch.stack([p.isfinite().all() for p in student.parameters()]).tolist()):
         raise TrainingFailed(

@@ -9,6 +9,7 @@ grid.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -66,14 +67,14 @@ class Constants(NamedTuple):
         """Take the current values; this waits for the device once."""
         scale = scale.detach().clamp(min=SMALLEST_SCALE)
         zero_point = zero_point.detach().round()
-        step, shift = float(scale), float(zero_point)
-        # A hair wider than the grid, so that values on its ends count as inside, as in `fake_quantize`.
+        low, high = ((level - zero_point) * scale for level in grid)
+        # One representable number wider: the fused backward leaves the ends out, `fake_quantize` does not.
         return cls(
             scale,
             zero_point,
             grid,
-            low=(grid.lowest - shift - 1e-4) * step,
-            high=(grid.highest - shift + 1e-4) * step,
+            low=float(torch.nextafter(low, torch.full_like(low, -math.inf))),
+            high=float(torch.nextafter(high, torch.full_like(high, math.inf))),
         )
 
 
