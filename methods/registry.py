@@ -27,6 +27,10 @@ _BUILT_IN_METHODS = (
     "psaq_vit",
     "mimiq",
     "maskaq",
+    "gdfq",
+    "qimera",
+    "adadfq",
+    "psaq_vit_v2",
 )
 _BUILT_IN_ENGINES = {
     "psaq_ptq": "methods.engines.psaq_ptq:PsaqPtq",

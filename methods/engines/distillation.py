@@ -29,6 +29,15 @@ def logit_distillation(teacher: Tensor, student: Tensor, temperature: float) -> 
     return temperature**2 * divergence
 
 
+def entropy_of_difference(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
+    """-T^2 * entropy of softmax((teacher - student) / T), mean over images (AdaDFQ code).
+
+    Both (B, classes). Least, -T^2 ln(classes), where the logits differ by the same number in every class.
+    """
+    shares = ((teacher - student) / temperature).log_softmax(-1)
+    return temperature**2 * (shares.exp() * shares).sum(dim=-1).mean()
+
+
 def structural_head_distillation(
     teacher: Sequence[Tensor], student: Sequence[Tensor], *, prefix_tokens: int
 ) -> Tensor:

@@ -51,6 +51,12 @@ class LsqQatConfig:
     momentum: float = setting(0.9, "Nesterov momentum.", low=0.0, high=0.99)
     weight_decay: float = setting(0.0, "SGD's weight decay.", low=0.0, high=1e-2)
     temperature: float = setting(5.0, "Temperature of the logit distillation.", low=1.0, high=20.0)
+    distillation: Literal["kl", "adadfq"] = setting(
+        "kl",
+        "Distillation of logits: kl, their divergence, or adadfq, the entropy of their difference (AdaDFQ).",
+        choices=("kl", "adadfq"),
+        tunable=False,
+    )
     head_distillation: Literal["none", "structural", "masked"] = setting(
         "structural",
         "Distillation of attention outputs: none, structural (MimiQ) or masked (MaskAQ).",

@@ -16,6 +16,7 @@ from backbones.explicit import AttentionTaps
 from methods.base import EpochMonitor, ImageSource, Progress, TrainingFailed
 from methods.engines.augmentation import training_view
 from methods.engines.distillation import (
+    entropy_of_difference,
     logit_distillation,
     masked_head_distillation,
     structural_head_distillation,
@@ -128,7 +129,8 @@ class _Epoch:
         with torch.no_grad():
             teacher_logits = self.teacher.model(view)
         student_logits = self.student(view)
-        losses = {"logits": logit_distillation(teacher_logits, student_logits, self.config.temperature)}
+        distil = entropy_of_difference if self.config.distillation == "adadfq" else logit_distillation
+        losses = {"logits": distil(teacher_logits, student_logits, self.config.temperature)}
         if self.config.head_distillation != "none":
             heads = self._head_distillation(teacher_taps.outputs, student_taps.outputs)
             losses["heads"] = self.config.head_coefficient * heads

@@ -186,13 +186,16 @@ def as_numbers(terms: Mapping[str, Tensor], iteration: int) -> dict[str, float]:
     return numbers
 
 
-def refuse_unusable(images: Tensor) -> None:
-    """Raise SynthesisFailed on images (B, C, H, W) that are not finite or constant."""
+def refuse_unusable(images: Tensor, *, tolerated: float = 0.0) -> None:
+    """Raise SynthesisFailed on images (B, C, H, W) that are not finite, or constant.
+
+    `tolerated` is the share of them that may be constant.
+    """
     if not bool(images.isfinite().all()):
         raise SynthesisFailed("images are not finite after optimisation: a lower learning rate may help")
     varies = images.std(dim=(-2, -1)).amax(dim=1) > _CONSTANT
-    if not bool(varies.all()):
-        constant = int((~varies).sum())
+    constant = int((~varies).sum())
+    if constant > tolerated * len(images):
         raise SynthesisFailed(
             f"{constant} of {len(images)} images of a batch are constant after optimisation"
         )
