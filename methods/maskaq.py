@@ -192,6 +192,8 @@ METHOD = Method(
         "masks and row subsets are drawn for the whole batch at once; the code loops over layers and images",
         "Swin: the released path raises an error, so ours masks per window and layer by the mean over "
         "queries, aligns query-mean logits and takes the entropy of whole windows",
+        "the weight of the total variation is scaled by sqrt(16*3*224*224 / numbers in the batch): norms "
+        "grow with the batch and the image; equal to the code at its own sizes",
         "shift limits are scaled with the image's side relative to 224 pixels",
     ),
     not_established=(

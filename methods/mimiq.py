@@ -5,6 +5,7 @@ Choi et al., AAAI 2025, arXiv 2407.20021; follows the functions that the release
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +17,10 @@ from methods.synthesis.loop import ImageOptimizer, Objective, cosine
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
+
+
+_REFERENCE_NUMBERS = 16 * 3 * 224 * 224
+"""Numbers in the batch for which the weight of the total variation was chosen."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +83,11 @@ class MimiqObjective(Objective):
 
         prefix = self.batch.teacher.prefix_tokens
         heads = torch.stack([head_ssim_loss(logits, prefix_tokens=prefix) for logits in layers]).mean()
+        scale = math.sqrt(_REFERENCE_NUMBERS / images.numel())
         return {
             "head_similarity": self.config.head_weight * heads,
             "one_hot": self.config.one_hot_weight * one_hot_loss(predictions, self.batch.labels),
-            "variation": self.config.variation_weight * total_variation_by_distance(images),
+            "variation": self.config.variation_weight * scale * total_variation_by_distance(images),
         }
 
     def optimizer(self, images: Tensor) -> Optimizer:
@@ -122,6 +128,8 @@ METHOD = Method(
     },
     deviations=(
         "SSIM is computed from covariances of the rows, without the normalized maps; equal to the code",
+        "the weight of the total variation is scaled by sqrt(16*3*224*224 / numbers in the batch): norms "
+        "grow with the batch and the image; equal to the code at its own sizes",
         "shift limits are scaled with the image's side relative to 224 pixels",
         "the colour shift's amplitude ends at 0; in the code the last iteration wraps to the full amplitude",
     ),
