@@ -84,6 +84,13 @@ class Backbone:
         return int(getattr(self.model, "num_prefix_tokens", 0)) if self.spec.family == "vit" else 0
 
     @property
+    def patch_grid(self) -> tuple[int, int]:
+        """(rows, columns) of the patches that an image is cut into; in Swin those of the first stage."""
+        embedding: Any = self.model.patch_embed
+        rows, columns = embedding.grid_size
+        return rows, columns
+
+    @property
     def device(self) -> torch.device:
         """Where the parameters lie."""
         return next(self.model.parameters()).device

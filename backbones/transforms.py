@@ -26,6 +26,18 @@ def is_image(name: str) -> bool:
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in _SUFFIXES
 
 
+def is_readable(path: Path) -> bool:
+    """Whether an image file can be decoded to its last pixel."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except _broken():
+        return False
+    return True
+
+
 def read_image(path: Path, data: DataConfig) -> tuple[Tensor | None, str]:
     """The crop of an image file as (C, H, W) uint8, and the file's colour mode; no crop when it is broken."""
     from PIL import Image
@@ -33,7 +45,7 @@ def read_image(path: Path, data: DataConfig) -> tuple[Tensor | None, str]:
     try:
         with Image.open(path) as image:
             return resized_and_cropped(image.convert(pixel_mode(data)), data), image.mode
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except _broken():
         return None, ""
 
 
@@ -63,3 +75,10 @@ def _resized_size(size: tuple[int, int], crop: int, crop_pct: float) -> tuple[in
     if width <= height:
         return shorter, int(shorter * height / width)
     return int(shorter * width / height), shorter
+
+
+def _broken() -> tuple[type[Exception], ...]:
+    """What PIL raises on damaged files."""
+    from PIL import Image
+
+    return (OSError, SyntaxError, ValueError, Image.DecompressionBombError)

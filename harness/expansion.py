@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.code_version import PROJECT, code_version
 from harness.context import RunContext
+from harness.errors import UsageError
 from harness.plan import Kind, Plan, Stage, Trial, stage_key
 from harness.suite import ANCHORS, Suite
 from methods.bits import FULL_PRECISION, Bits
@@ -261,7 +262,20 @@ class StageBuilder:
         return self._task.facts(split)
 
     def _made_by(self, name: str, engine: str) -> dict[str, Any]:
-        return {"synthesizer": name, "config": _plain(self.synthesis_config(name, engine))}
+        made = {"synthesizer": name, "config": _plain(self.synthesis_config(name, engine))}
+        inputs = self._inputs_digest(name, engine)
+        return made if inputs is None else {**made, "inputs": inputs}
+
+    @functools.cache  # noqa: B019 - a builder lives as long as its plan is made
+    def _inputs_digest(self, name: str, engine: str) -> str | None:
+        from methods.registry import get_method
+
+        synthesizer = get_method(name).synthesizer
+        assert synthesizer is not None
+        try:
+            return synthesizer(self.synthesis_config(name, engine)).inputs_digest()
+        except ValueError as error:
+            raise UsageError(f"{name}: {error}") from None
 
     def _teacher(self, backbone: str) -> dict[str, Any]:
         from backbones import SPECS

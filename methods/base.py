@@ -85,6 +85,14 @@ class Synthesizer(ABC):
         `student` is given only when `needs_student`. Raises SynthesisFailed.
         """
 
+    def inputs_digest(self) -> str | None:
+        """SHA-256 of what it reads beside the teacher, such as a user's files; None where that is nothing.
+
+        It is asked for while a run is planned, and enters the key of the images. Raises ValueError, one
+        sentence, when the input cannot be used.
+        """
+        return None
+
     def refreshes_at(self, epoch: int) -> bool:
         """Whether the set is made anew, with the current student, before this epoch (never at epoch 0)."""
         return False
@@ -209,8 +217,8 @@ class Method:
     """The method's name in `results/published/` with its own engine; None where no row is comparable."""
     published_elsewhere: Mapping[str, str] = field(default_factory=dict)
     """Other engine -> the method's name in `results/published/` where that engine was used."""
-    data_use: Literal["none", "class names", "real images"] = "none"
-    """What the method sees beyond the teacher."""
+    data_use: Literal["none", "class names", "own images", "real images"] = "none"
+    """What the method sees beyond the teacher: `own images` are a user's, whatever they show."""
     sources: Mapping[str, Evidence] = field(default_factory=dict)
     """Part -> where it comes from."""
     deviations: tuple[str, ...] = ()

@@ -55,7 +55,7 @@ class Record:
     """What is quantized and how, the transform, the calibration set, the full-precision accuracy."""
     weights_sha256: str = ""
     data_use: str = "none"
-    """What the method saw beyond the teacher: none, class names, real images."""
+    """What the method saw beyond the teacher: none, class names, own images, real images."""
     cost: Mapping[str, float] = field(default_factory=dict)
     """synthesis_seconds, quantization_seconds, evaluation_seconds, images_per_second, peak_memory_mb,
     synthetic_images."""

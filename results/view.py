@@ -172,6 +172,9 @@ def _footnotes(frame: pd.DataFrame, marks: _Marks) -> Iterator[str]:
     if frame["data_use"].eq("class names").any():
         named = ", ".join(dict.fromkeys(frame.loc[frame["data_use"] == "class names", "method"]))
         yield f"Sees the names of the classes: {named}."
+    if frame["data_use"].eq("own images").any():
+        named = ", ".join(dict.fromkeys(frame.loc[frame["data_use"] == "own images", "method"]))
+        yield f"Uses the user's own pictures, data-free only as far as these are: {named}."
     if frame["rank"].notna().any():
         yield from _how_ranked(frame)
     yield "Cost: synthesis + quantization, wall-clock per seed; synthesis that trials share counts for each."
