@@ -143,6 +143,21 @@ def test_the_terms_are_what_they_say():
     assert losses["variation"].item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("prune", [False, True])
+def test_optimisation_lowers_the_loss(prune):
+    objective = objective_on(prune=prune, prune_at=(0,))
+    noise = torch.randn(4, 1, 16, 16, generator=seeded()).clamp(-0.9, 2)
+    objective.view(noise, 0)
+    images, _ = optimize(noise, objective, 60)
+
+    def total(images: torch.Tensor) -> float:
+        marks = objective._kept_pixels(images).float() if prune else images[:, :0]
+        losses = objective.losses(images, torch.cat([images, marks], dim=1), 1)
+        return sum(loss.item() for loss in losses.values())
+
+    assert total(images) < 0.7 * total(noise)
+
+
 def test_the_view_shifts_by_up_to_an_eighth_of_the_side():
     images = torch.zeros(4, 1, 16, 16)
     images[:, :, 8, 8] = 1

@@ -72,7 +72,8 @@ def test_smoke_is_deterministic_and_in_range(teacher, name):
     assert all(parameter.grad is None for parameter in student.parameters())
 
 
-@pytest.mark.parametrize("name", [name for name in OPTIMISED if name != "fdd"])  # its loss changes by stage
+# fdd's loss changes from stage to stage, smi's with the tokens that are left; they have tests of their own.
+@pytest.mark.parametrize("name", [name for name in OPTIMISED if name not in ("fdd", "smi")])
 def test_optimisation_lowers_the_total_loss(teacher, name):
     totals = []
     smoke(name, iterations=60, images=4).synthesize(
