@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import inspect
@@ -14,7 +15,7 @@ from harness.code_version import PROJECT, code_version
 from harness.context import RunContext
 from harness.errors import UsageError
 from harness.plan import Kind, Plan, Stage, Trial, stage_key
-from harness.suite import ANCHORS, Suite
+from harness.suite import ANCHORS, Suite, merged
 from methods.bits import FULL_PRECISION, Bits
 
 if TYPE_CHECKING:
@@ -42,11 +43,12 @@ def _trials_of(builder: StageBuilder, backbone: str) -> Iterable[Trial]:
     reference = builder.reference(backbone)
     yield _trial(builder, "fp32", "none", backbone, FULL_PRECISION, 0, reference)
     names = [name for name in ANCHORS if name != "fp32"] + list(suite.methods)
+    rows = [(name, varied) for name in names for varied in builder.variants(name)]
     for bits in suite.bits:
-        for name in names:
+        for name, varied in rows:
             for engine in _engines_of(suite, get_method(name)):
                 for seed in suite.seeds:
-                    yield _quantized_trial(builder, name, engine, backbone, bits, seed, reference)
+                    yield _quantized_trial(varied, name, engine, backbone, bits, seed, reference)
 
 
 def _engines_of(suite: Suite, method: Any) -> tuple[str, ...]:
@@ -140,8 +142,21 @@ class StageBuilder:
         self.suite = suite
         self.weights_sha256 = weights_sha256
         self.stages: dict[str, Stage] = {}
+        self._known_facts: dict[str, SplitFacts] = {}
         self._task_class = get_task(suite.task)
         self._task = self._task_class(context.data.get(self._task_class.data_name or ""))
+
+    def variants(self, name: str) -> list[StageBuilder]:
+        """This builder, and one per variant of the method; all fill the same stages."""
+        builders = [self]
+        for changes in self.suite.variants.get(name, ()):
+            varied = copy.copy(self)
+            fields = merged(self.suite.overrides.get(name, {}), changes)
+            varied.suite = dataclasses.replace(
+                self.suite, overrides={**self.suite.overrides, name: fields}, variants={}
+            )
+            builders.append(varied)
+        return builders
 
     def is_coupled(self, name: str) -> bool:
         """Whether the method's images depend on the student, so that they cannot be shared."""
@@ -257,9 +272,11 @@ class StageBuilder:
         }
         return self._stage("evaluate", label, settings, parents, [_file_of(self._task_class)])
 
-    @functools.cache  # noqa: B019 - a builder lives as long as its plan is made
     def _facts(self, split: Any) -> SplitFacts:
-        return self._task.facts(split)
+        """Read once for all variants: a whole validation set has 50,000 names."""
+        if split not in self._known_facts:
+            self._known_facts[split] = self._task.facts(split)
+        return self._known_facts[split]
 
     def _made_by(self, name: str, engine: str) -> dict[str, Any]:
         made = {"synthesizer": name, "config": _plain(self.synthesis_config(name, engine))}

@@ -14,6 +14,8 @@ Every fault of a file is reported with its line before anything runs. Knows noth
     overrides:
       lsq_qat: {epochs: 20}                # an engine, wherever it is used
       maskaq: {iterations: 200, lsq_qat: {epochs: 30}}
+    variants:                              # more rows of a method, each with some settings changed
+      maskaq: [{alignment_weight: 0}, {lsq_qat: {head_distillation: none}}]
 """
 
 from __future__ import annotations
@@ -53,6 +55,8 @@ class Suite:
     track: Track = "published"
     engines: tuple[str, ...] = ()
     overrides: Overrides = field(default_factory=dict)
+    variants: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
+    """Method -> settings of its further rows, on top of the overrides."""
     oracle: bool = False
     """Also score every epoch on the report split, for the marked 'oracle' column."""
     description: str = ""
@@ -97,6 +101,8 @@ def narrowed(suite: Suite, choices: Mapping[str, Sequence[Any]]) -> Suite:
         if values:
             changes[name] = tuple(v for v in values if name != "methods" or v not in ANCHORS)
     smaller = dataclasses.replace(suite, **changes)
+    kept = {name: fields for name, fields in smaller.variants.items() if name in smaller.methods}
+    smaller = dataclasses.replace(smaller, variants=kept)
     faults = [f"--{where}: {sentence}" for where, sentence in suite_faults(smaller)]
     if faults:
         raise UsageError.of(faults)
@@ -115,11 +121,10 @@ def with_overrides(suite: Suite, assignments: Sequence[str]) -> Suite:
                 f"--set {text}: write method.field=value, engine.field=value or method.engine.field=value"
             )
             continue
-        target = overrides.setdefault(parts[0], {})
+        change: dict[str, Any] = {parts[-1]: value.strip()}
         if len(parts) == 3:
-            target[parts[1]] = dict(target.get(parts[1], {}))
-            target = target[parts[1]]
-        target[parts[-1]] = value.strip()
+            change = {parts[1]: change}
+        overrides[parts[0]] = merged(overrides.get(parts[0], {}), change)
     suite = dataclasses.replace(suite, overrides=overrides)
     faults += [f"--set: {sentence}" for where, sentence in suite_faults(suite)]
     if faults:
@@ -180,7 +185,29 @@ def suite_faults(suite: Suite) -> list[tuple[str, str]]:
             )
             continue
         faults += [(f"overrides.{target}", f"{target}: {text}") for text in _override_faults(target, fields)]
+    return faults + _variant_faults(suite)
+
+
+def _variant_faults(suite: Suite) -> list[tuple[str, str]]:
+    faults = []
+    for name, variants in suite.variants.items():
+        where = f"variants.{name}"
+        if name not in suite.methods:
+            faults.append((where, f"variants of '{name}', which is not among the suite's methods"))
+            continue
+        faults += [
+            (where, f"{name}: {text}") for fields in variants for text in _override_faults(name, fields)
+        ]
     return faults
+
+
+def merged(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with changes on top; an engine's nested settings are merged, not replaced."""
+    result = dict(fields)
+    for name, value in changes.items():
+        nested = isinstance(value, Mapping)
+        result[name] = {**result.get(name, {}), **value} if nested else value
+    return result
 
 
 def _override_faults(target: str, fields: Mapping[str, Any]) -> list[str]:
@@ -244,6 +271,9 @@ def _build(name: str, data: Any, fault: Any) -> Suite | None:
     overrides = values.get("overrides", {}) or {}
     if not isinstance(overrides, dict) or not all(isinstance(v, dict) for v in overrides.values()):
         wrong("overrides", "overrides maps a method or an engine to its fields")
+    variants = values.get("variants", {}) or {}
+    if not isinstance(variants, dict) or not all(_is_list_of_mappings(v) for v in variants.values()):
+        wrong("variants", "variants maps a method to a list of settings, such as [{iterations: 100}]")
     if not good:
         return None
     values["bits"] = bits
@@ -252,7 +282,12 @@ def _build(name: str, data: Any, fault: Any) -> Suite | None:
             values[key] = tuple(values[key])
     values["methods"] = tuple(method for method in values["methods"] if method not in ANCHORS)
     values["overrides"] = overrides
+    values["variants"] = {name: tuple(fields) for name, fields in variants.items()}
     return Suite(name=name, **values)
+
+
+def _is_list_of_mappings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
 
 
 def _read_yaml(path: Path) -> tuple[Any, dict[str, int]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,14 +128,20 @@ def _fits(conditions: tuple[str, ...], place: tuple[str, ...]) -> bool:
 
 
 def _labelled(rows: list[Row]) -> list[tuple[Row, str]]:
-    """Each row with the facts that differ among rows of one name."""
+    """Each row of one name with the facts in which it differs from the first; the first is `base`."""
+    if len(rows) == 1:
+        return [(rows[0], "")]
     facts = [_flat(row.first) for row in rows]
     names = dict.fromkeys(name for row_facts in facts for name in row_facts)
     differing = [name for name in names if len({json.dumps(f.get(name), sort_keys=True) for f in facts}) > 1]
     short = [name.rpartition(".")[2] for name in differing]
     shown = {n: s if short.count(s) == 1 else n for n, s in zip(differing, short, strict=True)}
-    labels = (", ".join(f"{shown[n]}={f[n]}" for n in shown if f.get(n) not in (None, "")) for f in facts)
-    return list(zip(rows, labels, strict=True))
+
+    def label(own: Mapping[str, Any]) -> str:
+        changed = [name for name in shown if own.get(name) != facts[0].get(name)]
+        return ", ".join(f"{shown[name]}={own.get(name, 'none')}" for name in changed)
+
+    return [(row, label(own) or "base") for row, own in zip(rows, facts, strict=True)]
 
 
 def _flat(record: Record) -> dict[str, Any]:

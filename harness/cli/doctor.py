@@ -16,7 +16,6 @@ def doctor(
     config: o.ConfigOption = None,
 ) -> None:
     """Check this machine: packages, devices, data, weights and the store; say how to get what is missing."""
-    from rich.console import Console
     from rich.table import Table
 
     from harness.places import find_places
@@ -28,7 +27,7 @@ def doctor(
     rows = [*_packages(), *_devices(), *_data(places), *_weights(places), _store(places)]
     for what, state, remedy in rows:
         table.add_row(what, state, remedy)
-    Console().print(table)
+    o.console().print(table)
 
 
 Row = tuple[str, str, str]

@@ -6,11 +6,14 @@ import dataclasses
 import json
 import sys
 from enum import Enum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.cli import options as o
+
+if TYPE_CHECKING:
+    from methods.base import Method
 
 
 class Kind(str, Enum):
@@ -90,7 +93,7 @@ def _methods(verbose: bool) -> list[dict[str, Any]]:
             "needs student": bool(synthesizer and synthesizer.needs_student),
             "sees": method.data_use,
             "families": " ".join(sorted(synthesizer.families)) if synthesizer else "all",
-            "published rows": method.published_name or "none comparable",
+            "published rows": ", ".join(_published(method)) or "none comparable",
         }
         if verbose:
             row |= {
@@ -102,6 +105,11 @@ def _methods(verbose: bool) -> list[dict[str, Any]]:
             }
         rows.append(row)
     return rows
+
+
+def _published(method: Method) -> list[str]:
+    own = [method.published_name] if method.published_name else []
+    return own + list(method.published_elsewhere.values())
 
 
 def _engines(verbose: bool) -> list[dict[str, Any]]:
@@ -180,21 +188,18 @@ def _settings(config: type) -> list[dict[str, Any]]:
 
 
 def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
     for column in rows[0]:
-        table.add_column(column)
+        table.add_column(column, overflow="fold", no_wrap=column == "name")
     for row in rows:
         table.add_row(*("" if value is None else _escape(str(value)) for value in row.values()))
-    Console().print(table)
+    o.console().print(table)
 
 
 def _print_details(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
+    console = o.console()
     for row in rows:
         console.print(f"[bold]{_escape(str(row['name']))}[/bold]")
         for key, value in row.items():

@@ -71,8 +71,8 @@ def console() -> Console:
     """Standard output; wide enough for a leaderboard where it is no terminal."""
     from rich.console import Console
 
-    made = Console()
-    return made if made.is_terminal else Console(width=max(made.width, _PIPED_WIDTH))
+    made = Console(highlight=False)
+    return made if made.is_terminal else Console(highlight=False, width=max(made.width, _PIPED_WIDTH))
 
 
 def split(text: str) -> list[str]:

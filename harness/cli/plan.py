@@ -29,7 +29,6 @@ def plan(
     stages: bool = typer.Option(False, "--stages", help="Also list every stage with its content key."),
 ) -> None:
     """Show a suite's stages, what is cached, and the expected cost; run nothing."""
-    from rich.console import Console
 
     from harness.session import open_session
 
@@ -50,7 +49,7 @@ def plan(
             plugins=plugin,
         )
     )
-    print_plan(session, Console(), stages)
+    print_plan(session, o.console(), stages)
 
 
 def print_plan(session: Session, console: Any, every_stage: bool = False) -> None:
@@ -86,7 +85,6 @@ def print_plan(session: Session, console: Any, every_stage: bool = False) -> Non
         f"{len(session.plan.trials)} trials on {len(session.suite.backbones)} backbones, seeds "
         f"{', '.join(map(str, session.suite.seeds))}, budget {session.suite.budget}. Expected times come "
         "from earlier runs on this store; '?' where it has none yet.",
-        highlight=False,
     )
     for note in session.notes:
         console.print(f"note: {note}", markup=False)

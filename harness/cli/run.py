@@ -124,13 +124,12 @@ def _report(session: Session, request: Request, outcome: RunOutcome, uri: str, c
     Tracker(uri).log(outcome.records, session.suite.name)
     print(render(board_of(outcome.records), "table", console=console))
     for note in outcome.notes:
-        console.print(f"note: {note}", markup=False, highlight=False)
+        console.print(f"note: {note}", markup=False)
     console.print(
         f"{outcome.stages_run} stages run, {outcome.stages_cached} cached.\n"
         f"Written: {session.store.root} (MLflow: {uri})\n"
         f"Again, or as md, csv, json, latex, html: harness leaderboard {o.narrowing(request)}",
         markup=False,
-        highlight=False,
         soft_wrap=True,
     )
 

@@ -30,14 +30,12 @@ def synthesize(
     """Make a method's images for a backbone and save them as a picture grid."""
     from pathlib import Path
 
-    from rich.console import Console
-
     from backbones import SPECS
     from harness.errors import UsageError
     from harness.images import synthetic_images
     from harness.pictures import save_grid
 
-    console = Console()
+    console = o.console()
     folder = Path(output).absolute().parent
     if not folder.is_dir():
         raise UsageError(f"--output {output}: the folder {folder} does not exist")

@@ -132,3 +132,18 @@ def test_trials_say_how_they_are_run(field):
     for trial in plan_of().trials:
         value = getattr(trial, field)
         assert value if trial.engine != "none" or field == "protocol" else not value
+
+
+def test_variants_are_further_rows_that_share_what_they_do_not_change():
+    suite = dataclasses.replace(
+        SUITE,
+        seeds=(0,),
+        bits=(Bits(4, 4),),
+        variants={"psaq_vit": ({"learning_rate": 0.1}, {"psaq_ptq": {"batch_size": 7}})},
+    )
+    base, slower, other_engine = [t for t in plan_of(suite).trials if t.method == "psaq_vit"]
+    assert slower.settings["synthesizer"]["learning_rate"] == 0.1
+    assert slower.synthesis != base.synthesis
+    assert other_engine.settings["engine"]["batch_size"] == 7
+    assert other_engine.synthesis == base.synthesis
+    assert len({t.evaluation for t in (base, slower, other_engine)}) == 3

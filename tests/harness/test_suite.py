@@ -82,6 +82,15 @@ def test_all_faults_come_together_with_their_lines(tmp_path):
         (("[psaq_vit]\n", "[psaq_vit]\ntask: digits\n"), "mine.yaml:5: the key 'task' stands twice"),
         (("[psaq_vit]\n", "[psaq_vit]\noverrides: {psaq: {a: 1}}\n"), "unknown method or engine 'psaq'"),
         (
+            ("[psaq_vit]\n", "[psaq_vit]\nvariants: {mimiq: [{images: 3}]}\n"),
+            "mine.yaml:5: variants of 'mimiq', which is not among the suite's methods",
+        ),
+        (
+            ("[psaq_vit]\n", "[psaq_vit]\nvariants: {psaq_vit: [{imagse: 3}]}\n"),
+            "psaq_vit: unknown field 'imagse': did you mean images",
+        ),
+        (("[psaq_vit]\n", "[psaq_vit]\nvariants: {psaq_vit: {images: 3}}\n"), "a list of settings, such as"),
+        (
             ("[psaq_vit]\n", "[psaq_vit]\noverrides:\n  psaq_vit:\n    imagess: 3\n"),
             "mine.yaml:6: psaq_vit: unknown field 'imagess': did you mean images",
         ),

@@ -59,9 +59,7 @@ def test_csv_holds_every_column(frame):
     ]
     assert [row["rank"] for row in rows] == ["", "", "1", "2", "3", ""]
     assert rows[5]["reason"] == HOSTILE
-    assert rows[4]["published_others"] == (
-        "47.75 (SARDFQ main table as copied in two third-party paper notes (papernotes, ICCV 2025))"
-    )
+    assert rows[0]["published_others"].startswith("72.21 (PSAQ-ViT README (zkkli/PSAQ-ViT))")
 
 
 def test_a_csv_line():
@@ -78,7 +76,8 @@ def test_json_is_a_list_of_rows_with_null_for_what_is_missing(frame):
     assert (fp32["rank"], fp32["std"], fp32["drop"], fp32["reference"]) == (None, None, None, True)
     assert (best["rank"], best["mean"], best["seeds"], best["notes"]) == (1, 70.0, 1, [])
     assert third["notes"] == ["a note"]
-    assert third["published_others"][0]["value"] == 47.75
+    assert third["published_others"] == []
+    assert fp32["published_others"][0]["source"].startswith("PSAQ-ViT README")
     assert (mimiq["mean"], mimiq["status"], mimiq["reason"]) == (None, "failed", HOSTILE)
 
 
