@@ -53,11 +53,12 @@ def view_of(frame: pd.DataFrame) -> View:
     for (task, track, budget), rows in frame.groupby(["task", "track", "budget"], sort=False):
         images = sorted({count for count in rows["images"] if count})
         counted = f", {' / '.join(f'{count:,}' for count in images)} images" if images else ""
+        oracle = bool(rows["oracle"].notna().any())
         sections = [
-            tuple(_line(row, marks) for row in _dicts(section))
+            tuple(_line(row, marks, oracle) for row in _dicts(section))
             for _, section in rows.groupby(["backbone", "bits"], sort=False)
         ]
-        header = _header(rows["metric"].iloc[0])
+        header = _header(rows["metric"].iloc[0], oracle)
         blocks.append(Block(f"{task}, {track} track, budget {budget}{counted}", header, tuple(sections)))
     return View(tuple(blocks), tuple(_footnotes(frame, marks)))
 
@@ -78,12 +79,13 @@ class _Marks:
         return self.failures.setdefault(text, str(len(self.failures) + 1))
 
 
-def _header(metric: str) -> tuple[str, ...]:
-    quality = (_METRICS.get(metric, metric), "n", "Drop", "Agree", PUBLISHED_COLUMN)
+def _header(metric: str, oracle: bool) -> tuple[str, ...]:
+    marked = ("Oracle",) if oracle else ()
+    quality = (_METRICS.get(metric, metric), "n", "Drop", "Agree", *marked, PUBLISHED_COLUMN)
     return ("#", "Backbone", "Bits", "Method", *quality, "Cost", "p", "Prot.")
 
 
-def _line(row: Mapping[str, Any], marks: _Marks) -> Line:
+def _line(row: Mapping[str, Any], marks: _Marks, oracle: bool) -> Line:
     failure = f" [{marks.failure(_failure(row))}]" if row["status"] != "ok" else ""
     score, seeds = _score(row["mean"], row["std"]), f"{row['seeds']}/{row['seeds_planned']}"
     if row["status"] == "ok":
@@ -101,6 +103,7 @@ def _line(row: Mapping[str, Any], marks: _Marks) -> Line:
         seeds,
         _number(row["drop"], 2),
         _number(row["agreement"], 2),
+        *((_number(row["oracle"], 2),) if oracle else ()),
         _published(row, marks),
         _cost(row["synthesis_seconds"], row["quantization_seconds"]),
         _p_value(row["p_vs_best"]),
@@ -175,6 +178,8 @@ def _footnotes(frame: pd.DataFrame, marks: _Marks) -> Iterator[str]:
     if frame["data_use"].eq("own images").any():
         named = ", ".join(dict.fromkeys(frame.loc[frame["data_use"] == "own images", "method"]))
         yield f"Uses the user's own pictures, data-free only as far as these are: {named}."
+    if frame["oracle"].notna().any():
+        yield "Oracle: the best epoch by real images, which no data-free user can pick; never ranked."
     if frame["rank"].notna().any():
         yield from _how_ranked(frame)
     yield "Cost: synthesis + quantization, wall-clock per seed; synthesis that trials share counts for each."

@@ -199,3 +199,12 @@ def test_only_a_failure_renders_in_every_format():
 def test_an_unknown_format_names_the_known_ones(frame):
     with pytest.raises(ValueError, match="unknown format 'pdf': one of table, md, csv, json, latex, html"):
         render(frame, "pdf")
+
+
+def test_the_oracle_is_a_marked_column_only_where_it_was_measured(frame):
+    assert "Oracle" not in table(frame)
+    measured = record("maskaq", metrics={"top1": 30.0, "oracle_top1": 31.25})
+    text = table(leaderboard([measured]))
+    assert "Oracle" in text
+    assert "31.25" in text
+    assert "never ranked" in text
