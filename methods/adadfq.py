@@ -49,7 +49,7 @@ class AdadfqConfig(GeneratorConfig):
         "Training steps, against the current student, before every later set.",
         low=1,
         high=100_000,
-        fast=25,
+        fast=20,
         smoke=2,
         tunable=False,
     )

@@ -28,7 +28,7 @@ class PsaqVitV2Config(PsaqVitConfig):
 
     images: int = setting(10_000, "Number of images.", low=1, high=100_000, fast=128, smoke=4, tunable=False)
     iterations: int = setting(
-        500, "Optimisation steps of a batch for the first set.", low=2, high=4000, fast=50, smoke=4
+        500, "Optimisation steps of a batch for the first set.", low=2, high=4000, fast=40, smoke=4
     )
     one_hot_weight: float = setting(
         0.0, "Weight of a class loss, which the abstract rules out.", low=0.0, high=10.0, tunable=False
@@ -40,7 +40,7 @@ class PsaqVitV2Config(PsaqVitConfig):
         10, "Epochs between two sets; 0 keeps the first.", low=0, high=1000, fast=2, smoke=0, tunable=False
     )
     refresh_iterations: int = setting(
-        20, "Steps of a batch, against the current student, for every later set.", low=2, high=4000, fast=5
+        20, "Steps of a batch, against the current student, for every later set.", low=2, high=4000, fast=4
     )
 
 

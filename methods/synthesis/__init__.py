@@ -1,6 +1,8 @@
 """Parts that synthesizers are made of: the optimisation loop, loss terms and augmentations.
 
 loop                what to subclass: Objective, ImageOptimizer; needs no torch to import
+generator_training  the same for methods that train a generator: GeneratorSynthesizer
+generator           the conditional generators of GDFQ and Qimera
 psaq_recipe         PSAQ-ViT's views, optimizer and rates, which FDD, SARDFQ and CLAMP-style images share
 priors              class and total-variation losses
 attention_priors    inter-head SSIM, Gaussian entropy, masks and alignment (MimiQ, MaskAQ)
