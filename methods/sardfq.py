@@ -30,7 +30,7 @@ class SardfqConfig(PsaqRecipeConfig):
     """K_APA, K_MSR, soft labels and depth weights are the paper's, as noted by others; the rest is ours."""
 
     iterations: int = setting(
-        1000, "Optimisation steps of a batch, half in each phase.", low=2, high=4000, fast=80, smoke=4
+        1000, "Optimisation steps of a batch, half in each phase.", low=2, high=4000, fast=150, smoke=4
     )
     prior_weight: float = setting(
         1.0,

@@ -100,7 +100,7 @@ def test_every_budget_gives_a_valid_config(name, budget):
         ("clamp_vit", "paper"): (32, 32, 1000),
         ("clamp_vit", "fast"): (32, 32, 200),
         ("sardfq", "paper"): (32, 32, 1000),
-        ("sardfq", "fast"): (32, 32, 80),
+        ("sardfq", "fast"): (32, 32, 150),
         ("smi", "paper"): (32, 32, 4000),
         ("smi", "fast"): (32, 32, 300),
         ("fdd", "paper"): (32, 32, 1000),
