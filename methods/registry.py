@@ -40,6 +40,8 @@ _BUILT_IN_METHODS = (
 _BUILT_IN_ENGINES = {
     "psaq_ptq": "methods.engines.psaq_ptq:PsaqPtq",
     "lsq_qat": "methods.engines.lsq_qat:LsqQat",
+    "repq_ptq": "methods.engines.repq_ptq:RepqPtq",
+    "block_reconstruction": "methods.engines.block_reconstruction:BlockReconstruction",
 }
 
 _methods: dict[str, Method] = {}

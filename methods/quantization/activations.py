@@ -20,8 +20,8 @@ from methods.quantization.fake_quantize import (
 from methods.quantization.freezing import Freezable
 
 
-class ActivationQuantizer(Freezable, nn.Module, ABC):
-    """One scale and one zero point for a whole tensor.
+class ActivationQuantizer(Freezable, nn.Module):
+    """Quantizes and dequantizes a tensor, once its range has been set.
 
     The flag `ready` lives twice: as a buffer, so that `state_dict` carries it, and as a Python bool, so that
     a forward does not wait for the device. Loading a state brings the second in line with the first.
@@ -34,7 +34,6 @@ class ActivationQuantizer(Freezable, nn.Module, ABC):
         super().__init__()
         self.register_buffer("ready", torch.tensor(False))
         self._is_ready = False
-        self._constants: Constants | None = None
         self.register_load_state_dict_post_hook(_mirror_after_loading)
 
     @property
@@ -42,13 +41,25 @@ class ActivationQuantizer(Freezable, nn.Module, ABC):
         """Whether the range has been set."""
         return self._is_ready
 
+    def mirror(self) -> None:
+        """Read the buffers that have a Python copy; waits for the device."""
+        self._is_ready = bool(self.ready)
+
+
+class UniformQuantizer(ActivationQuantizer, ABC):
+    """Equal steps: one scale and one zero point for a whole tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._constants: Constants | None = None
+
     @abstractmethod
     def parameters_now(self) -> tuple[Tensor, Tensor, Grid]:
         """Scale, zero point and levels."""
 
     def mirror(self) -> None:
         """Read the buffers that have a Python copy; waits for the device."""
-        self._is_ready = bool(self.ready)
+        super().mirror()
         self._constants = None
 
     def thaw(self) -> None:
@@ -56,7 +67,7 @@ class ActivationQuantizer(Freezable, nn.Module, ABC):
         super().thaw()
         self._constants = None
 
-    def _apply(self, fn: Any, recurse: bool = True) -> ActivationQuantizer:
+    def _apply(self, fn: Any, recurse: bool = True) -> UniformQuantizer:
         self._constants = None  # they would stay on the old device
         return super()._apply(fn, recurse)
 
@@ -66,7 +77,7 @@ class ActivationQuantizer(Freezable, nn.Module, ABC):
         return fake_quantize_constant(x, self._constants)
 
 
-class MinMaxQuantizer(ActivationQuantizer):
+class MinMaxQuantizer(UniformQuantizer):
     """Asymmetric min-max quantizer that watches calibration batches (PSAQ-ViT code, `QuantAct`).
 
     Values pass through unchanged while it observes, and until it has observed something.

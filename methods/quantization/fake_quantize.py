@@ -112,6 +112,11 @@ def asymmetric_parameters(low: Tensor, high: Tensor, bits: int) -> tuple[Tensor,
     return scale, (-torch.round(low / scale)).clamp(*grid)
 
 
+def straight_through(x: Tensor, y: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """`y`, a quantized `x`, with the gradient of clipping `x` to [low, high]; the ends broadcast."""
+    return _StraightThrough.apply(x, y, low, high)
+
+
 def _largest_per_channel(weight: Tensor) -> Tensor:
     """max|w| over all axes but the first, kept as axes of length 1."""
     return weight.detach().abs().amax(dim=tuple(range(1, weight.dim())), keepdim=True)
@@ -160,6 +165,18 @@ class _Constant(torch.autograd.Function):
         # hardtanh's backward is `gradient where low < x < high else 0`, without a mask in memory.
         low, high = ctx.constants.low, ctx.constants.high
         return torch.ops.aten.hardtanh_backward(gradients[0], x, low, high), None
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        ctx.save_for_backward(x, low, high)
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        x, low, high = ctx.saved_tensors
+        return x.clamp(low, high).eq_(x).mul_(gradients[0]), None, None, None
 
 
 class _StraightThroughWeights(torch.autograd.Function):

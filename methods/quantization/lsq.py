@@ -24,7 +24,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from methods.quantization.activations import ActivationQuantizer
+from methods.quantization.activations import UniformQuantizer
 from methods.quantization.fake_quantize import (
     SMALLEST_SCALE,
     Grid,
@@ -36,7 +36,7 @@ from methods.quantization.fake_quantize import (
 Mode = Literal["fixed", "faithful"]
 
 
-class LsqQuantizer(ActivationQuantizer):
+class LsqQuantizer(UniformQuantizer):
     """Learns its scale and zero point by gradient; the first tensor it sees sets where they start."""
 
     signed: Tensor

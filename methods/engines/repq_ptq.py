@@ -1,0 +1,176 @@
+"""Engine E3, the post-training quantization of RepQ-ViT: percentile ranges, one calibration batch.
+
+Source: Li et al., ICCV 2023 (arXiv 2212.08254), released code. Inputs and weights of every convolution,
+linear layer and attention product are quantized; softmax outputs on powers of sqrt(2); LayerNorm, softmax,
+GELU and residual sums stay in full precision. Ranges after a LayerNorm are searched per channel and made
+one by `methods.quantization.reparameterization`.
+
+Deviations:
+- `mode` fixed (the default) rounds the mean zero point of the channels; faithful leaves it as released;
+- scales have a floor of 1e-8, and a constant channel's range reaches zero (`quantization.percentile`);
+- more images than `calibration_images` are shuffled by seed and cut; all go through in one batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from backbones.base import Backbone
+from methods.base import Engine, EpochMonitor, ImageSource, Progress, SyntheticImages, TrainingFailed, silent
+from methods.bits import Bits
+from methods.settings import setting
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor, nn
+
+_FIRST_INPUT_BITS = 8
+
+
+@dataclass(frozen=True)
+class RepqPtqConfig:
+    """Hyper-parameters of RepQ-ViT's calibration."""
+
+    mode: Literal["fixed", "faithful"] = setting(
+        "fixed",
+        "fixed: reparameterized zero points are rounded; faithful: a mean of integers, as released.",
+        choices=("fixed", "faithful"),
+        tunable=False,
+    )
+    calibration_images: int = setting(
+        32, "Images that set the ranges, in one batch.", low=1, high=1024, tunable=False
+    )
+
+
+class RepqPtq(Engine):
+    """Quantizes every layer's input and weights with percentile ranges; nothing is trained."""
+
+    Config = RepqPtqConfig
+
+    def prepare(self, teacher: Backbone, bits: Bits) -> nn.Module:
+        """A copy with quantized weights; its activations pass through until they are calibrated."""
+        import torch
+        from torch import nn
+
+        from methods.quantization.conversion import quantizable_copy, replace_modules
+        from methods.quantization.reparameterization import normed_layers
+
+        student = quantizable_copy(teacher)
+        after_norm = {pair.layer for pair in normed_layers(student)}
+        for name in after_norm:
+            layer = student.get_submodule(name)
+            assert isinstance(layer, nn.Linear)
+            if layer.bias is None:  # Swin's patch merging; reparameterization needs one
+                zeros = torch.zeros(layer.out_features, device=layer.weight.device)
+                layer.bias = nn.Parameter(zeros, requires_grad=False)
+        replace_modules(student, lambda name, module: _replacement(name, module, bits, name in after_norm))
+        return student.to(teacher.device).eval()
+
+    def quantize(
+        self,
+        teacher: Backbone,
+        source: ImageSource,
+        bits: Bits,
+        *,
+        generator: Generator,
+        progress: Progress = silent,
+        on_epoch: EpochMonitor | None = None,
+    ) -> nn.Module:
+        """Calibrate on the source's images; anew if the source makes other ones with the student.
+
+        Raises TrainingFailed when an activation is not finite.
+        """
+        student = self.prepare(teacher, bits)
+        self._fit(student, teacher, self._chosen(source.first(student), generator), progress)
+        refreshed = source.refreshed(1, student)
+        if refreshed is not None:
+            student = self.prepare(teacher, bits)
+            self._fit(student, teacher, self._chosen(refreshed, generator), progress)
+        if on_epoch is not None:
+            on_epoch(0, student)
+        return student
+
+    def protocol(self, bits: Bits) -> dict[str, Any]:
+        """What is quantized and how."""
+        fixed = self.config.mode == "fixed"
+        return {
+            "engine": "repq_ptq",
+            "mode": self.config.mode,
+            "weight_bits": bits.weights,
+            "activation_bits": bits.activations,
+            "weights": "per output channel, asymmetric, percentile range of least squared error",
+            "activations": "per tensor, asymmetric, percentile range of least squared error; after LayerNorm "
+            f"reparameterized from per-channel ranges, zero point {'rounded' if fixed else 'not rounded'}",
+            "quantized_tensors": (
+                "inputs of every convolution and linear layer and both inputs of both attention products"
+            ),
+            "first_layer": "weights at the target bits, input image at 8 bits",
+            "last_layer": "weights and input at the target bits",
+            "softmax_output": "activation bits, powers of sqrt(2)",
+            "residual_stream": "full precision",
+            "calibration_images": self.config.calibration_images,
+            "training": "none",
+        }
+
+    def _chosen(self, images: SyntheticImages, generator: Generator) -> Tensor:
+        """The first images after a shuffle."""
+        import torch
+
+        order = torch.randperm(len(images.images), generator=generator)[: self.config.calibration_images]
+        return images.images[order.to(images.images.device)]
+
+    def _fit(self, student: nn.Module, teacher: Backbone, images: Tensor, progress: Progress) -> None:
+        """Set every range from one forward pass, then make those after a LayerNorm one."""
+        import torch
+        from torch import nn
+
+        from methods.quantization.fitting import fitting
+        from methods.quantization.layers import QuantizedLinear
+        from methods.quantization.reparameterization import normed_layers, reparameterize
+
+        with torch.no_grad(), fitting(student):
+            student(images)
+        _require_finite_ranges(student)
+        for pair in normed_layers(student):
+            norm, layer = student.get_submodule(pair.norm), student.get_submodule(pair.layer)
+            assert isinstance(norm, nn.LayerNorm)
+            assert isinstance(layer, QuantizedLinear)
+            reparameterize(norm, layer, round_zero_point=self.config.mode == "fixed")
+        progress(1, 1, {})
+
+
+def _replacement(name: str, module: nn.Module, bits: Bits, after_norm: bool) -> nn.Module | None:
+    """The quantized form of a layer; None for what stays as it is."""
+    from torch import nn
+
+    from backbones.explicit import MatMul
+    from methods.quantization.layers import QuantizedConv2d, QuantizedLinear, QuantizedMatMul
+    from methods.quantization.log_sqrt2 import LogSqrt2Quantizer
+    from methods.quantization.percentile import PercentileQuantizer, PercentileWeights
+
+    if isinstance(module, nn.Conv2d):
+        weights = PercentileWeights(module.weight, bits.weights)
+        return QuantizedConv2d(module, weights, PercentileQuantizer(_FIRST_INPUT_BITS))
+    if isinstance(module, nn.Linear):
+        weights = PercentileWeights(module.weight, bits.weights)
+        inputs = PercentileQuantizer(bits.activations, per_channel=after_norm)
+        return QuantizedLinear(module, weights, inputs)
+    if isinstance(module, MatMul):
+        Attention = LogSqrt2Quantizer if name.endswith(".av") else PercentileQuantizer
+        return QuantizedMatMul(Attention(bits.activations), PercentileQuantizer(bits.activations))
+    return None
+
+
+def _require_finite_ranges(student: nn.Module) -> None:
+    import torch
+
+    from methods.quantization.fitting import fitted_quantizers
+
+    quantizers = fitted_quantizers(student)
+    finite = torch.stack([q.scale.isfinite().all() for q in quantizers.values()]).tolist()
+    for name, is_finite in zip(quantizers, finite, strict=True):
+        if not is_finite:
+            point = name.rpartition(".")[0]
+            raise TrainingFailed(
+                f"calibration met a value that is not finite at the input of {point}: check the images"
+            )
