@@ -58,6 +58,7 @@ METHOD = Method(
     citation="The reference of PSAQ-ViT (Li et al., ECCV 2022, arXiv 2203.02250).",
     published_elsewhere={
         "psaq_ptq": "Real-data calibration (PSAQ quantizer)",
+        "repq_ptq": "RepQ-ViT",
         "block_reconstruction": "Real-data calibration (SARDFQ quantizer)",
     },
     data_use="real images",
