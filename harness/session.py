@@ -1,4 +1,4 @@
-"""From what the user typed to a plan: the part that `run`, `plan`, `leaderboard` and `synthesize` share."""
+"""From what the user typed to a plan: the part that all verbs share."""
 
 from __future__ import annotations
 
@@ -73,23 +73,13 @@ def open_session(request: Request) -> Session:
 
 
 def open_workbench(request: Request) -> tuple[StageBuilder, RunContext]:
-    """A stage builder for one method on one backbone, without a suite and without evaluation data.
+    """A stage builder without a plan: for the request's suite, or where it names none for its one backbone.
 
-    Uses the first of the request's methods, backbones and bits. Raises UsageError with all faults.
+    Raises UsageError with all faults.
     """
-    from backbones import SPECS
-
     plugins = load_plugins(request.plugins)
     places = find_places(request.data, request.weights, request.store, request.config)
-    backbone = request.backbones[0]
-    suite = Suite(
-        name="workbench",
-        task=SPECS[backbone].dataset if backbone in SPECS else "digits",
-        backbones=(backbone,),
-        bits=(),
-        methods=(),
-    )
-    suite = with_overrides(_chosen(suite, request), request.assignments)
+    suite, _ = _suite_for(request, set(places.data))
     context, hashes = _context(request, suite, places, plugins)
     if request.cpus_per_trial is None:
         context = dataclasses.replace(context, threads=_cores())
@@ -118,7 +108,7 @@ def _context(
 def _suite_for(request: Request, data: set[str]) -> tuple[Suite, list[str]]:
     """The suite under the request's choices; an ImageNet suite falls back to unlabelled images."""
     notes = []
-    suite = load_suite(request.suite)
+    suite = load_suite(request.suite) if request.suite else _workbench(request.backbones[0])
     if suite.task == "imagenet" and "images" in data and "imagenet" not in data:
         suite = dataclasses.replace(suite, task="images")
         notes.append("no labelled ImageNet was given: rows are ranked by agreement with the teacher")
@@ -126,10 +116,21 @@ def _suite_for(request: Request, data: set[str]) -> tuple[Suite, list[str]]:
     return with_overrides(suite, request.assignments), notes
 
 
+def _workbench(backbone: str) -> Suite:
+    """A suite without methods or bits, to be filled with what a request chooses."""
+    from backbones import SPECS
+
+    task = SPECS[backbone].dataset if backbone in SPECS else "digits"
+    return Suite(name="workbench", task=task, backbones=(backbone,), bits=(), methods=())
+
+
 def _chosen(suite: Suite, request: Request) -> Suite:
-    """The suite narrowed to the request's methods, backbones, bits, seeds, engines and budget."""
-    if request.budget is not None:
-        suite = dataclasses.replace(suite, budget=request.budget)
+    """The suite narrowed to the request's methods, backbones, bits, seeds, engines and budget.
+
+    A suite's overrides belong to its own budget: under another one they would make its name a lie.
+    """
+    if request.budget not in (None, suite.budget):
+        suite = dataclasses.replace(suite, budget=request.budget, overrides={})
     return narrowed(
         suite,
         {

@@ -172,7 +172,7 @@ def evaluate(stage: Stage, context: RunContext, store: Store, progress: Any) -> 
     model, reference, parent_meta = teacher.model, None, {}
     if "student" in stage.parents:
         parent_meta = store.meta(stage.parents["student"])
-        model = _stored_student(store, stage.parents["student"], teacher, parent_meta)
+        model = stored_student(store, stage.parents["student"], teacher, parent_meta)
         reference = store.tensors(stage.parents["reference"])["outputs"].float()
     with measured(context.device) as cost:
         evaluation = task.evaluate(
@@ -259,7 +259,8 @@ def _stored_images(images: SyntheticImages) -> dict[str, Tensor]:
     return {"images": images.images.float(), "labels": images.labels}
 
 
-def _stored_student(store: Store, key: str, teacher: Backbone, meta: Mapping[str, Any]) -> nn.Module:
+def stored_student(store: Store, key: str, teacher: Backbone, meta: Mapping[str, Any]) -> nn.Module:
+    """The quantized model of the artifact `key` with its description `meta`, in evaluation mode."""
     from methods.bits import Bits
 
     settings = meta["rebuild"]

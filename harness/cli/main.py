@@ -12,7 +12,7 @@ import sys
 
 import typer
 
-from harness.cli import doctor, leaderboard, listing, plan, run, synthesize, ui
+from harness.cli import analyze, doctor, leaderboard, listing, plan, run, synthesize, ui
 
 app = typer.Typer(
     name="harness",
@@ -27,6 +27,7 @@ app.command("plan")(plan.plan)
 app.command("list")(listing.list_things)
 app.command("leaderboard")(leaderboard.show_leaderboard)
 app.command("synthesize", epilog=synthesize.EPILOG)(synthesize.synthesize)
+app.command("analyze", epilog=analyze.EPILOG)(analyze.analyze)
 app.command("ui")(ui.ui)
 app.command("doctor")(doctor.doctor)
 

@@ -1,0 +1,146 @@
+"""`harness analyze` through the command line, on the embedded digits."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli.main import app
+from harness.errors import UsageError
+from tests.harness.planted_methods import __file__ as PLANTED
+
+SETS = ["real_data", "gaussian_noise", "psaq_vit", "planted_blank"]
+
+
+def analyze(*arguments: str):
+    """The command in this process; a UsageError comes out as it is."""
+    result = CliRunner().invoke(app, ["analyze", "--device", "cpu", "--cpus-per-trial", "1", *arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """An analysis in one of the formats; all share a store, and the folder of plots."""
+    folder = tmp_path_factory.mktemp("analysis")
+
+    def go(*more: str):
+        return analyze(
+            "--backbone", "digits_vit", "--methods", "psaq_vit,planted_blank", "--budget", "smoke",
+            "--bits", "w3a3", "--plugin", PLANTED, "--store", str(folder / "store"),
+            "--output", str(folder / "plots"), *more,
+        )  # fmt: skip
+
+    go.folder = folder
+    return go
+
+
+def test_json_holds_every_set_and_every_measure(run):
+    result = run("--format", "json")
+    assert result.exit_code == 0
+    found = json.loads(result.stdout)
+    assert found["settings"] == {
+        "backbone": "digits_vit", "bits": "w3a3", "engine": "lsq_qat", "budget": "smoke", "seed": 0,
+        "measured_images": 2,
+    }  # fmt: skip
+    assert list(found["curves"]) == SETS
+    for curve in found["curves"].values():
+        assert len(curve) == 64
+        assert curve == sorted(curve)
+        assert curve[-1] == pytest.approx(1)
+        assert curve[5] > 6 / 64  # more than equal attention
+    assert set(found["range_ratios"]["real_data"].values()) == {1.0}
+    assert [row["images"] for row in found["rows"]] == ["real_data", *(n for n in SETS[1:] for _ in "ab")]
+    assert [row["measured_on"] for row in found["rows"]] == [
+        "real images", *["own images", "real images"] * 3,
+    ]  # fmt: skip
+    for row in found["rows"]:
+        assert 0 < row["attention_distance"] < 1
+        assert row["kl_all"] < row["kl_background_10_percent"]
+
+
+def test_the_second_time_nothing_is_made(run):
+    run()
+    again = run()
+    assert "synthesize" not in again.stderr
+    assert "quantize" not in again.stderr
+
+
+def test_plots_are_pictures(run):
+    from PIL import Image
+
+    run()
+    plots = sorted((run.folder / "plots").iterdir())
+    assert [plot.name for plot in plots] == ["dependence.png", "ranges.png", "sparsity.png"]
+    for plot in plots:
+        with Image.open(plot) as picture:
+            assert len(picture.convert("L").getcolors()) > 10
+
+
+def test_the_formats_tell_the_same(run):
+    rows = json.loads(run("--format", "json").stdout)["rows"]
+    written = list(csv.DictReader(io.StringIO(run("--format", "csv").stdout)))
+    assert [row["images"] for row in written] == [row["images"] for row in rows]
+    assert {row["measured_images"] for row in written} == {"2"}
+    assert [float(row["kl_all"]) for row in written] == pytest.approx([row["kl_all"] for row in rows])
+    for format in ("md", "table"):
+        text = run("--format", format).stdout
+        for row in rows:
+            assert row["images"] in text
+            assert f"{row['attention_distance']:.3f}" in text
+            assert f"{row['agreement_informative_25_percent']:.1f} / " in text
+
+
+def test_a_coupled_method_and_a_suite(tmp_path):
+    suite = tmp_path / "coupled.yaml"
+    suite.write_text(
+        "task: digits\nbackbones: [digits_swin]\nbits: [w4a4]\nmethods: [maskaq]\nbudget: smoke\n"
+        "overrides: {maskaq: {images: 3}}\n"
+    )
+    result = analyze(
+        "--suite", str(suite), "--store", str(tmp_path / "store"), "--output", str(tmp_path),
+        "--format", "json",
+    )  # fmt: skip
+    found = json.loads(result.stdout)
+    assert list(found["curves"]) == ["real_data", "gaussian_noise", "maskaq"]
+    assert (found["settings"]["backbone"], found["settings"]["measured_images"]) == ("digits_swin", 3)
+
+
+def test_a_method_that_fails_is_named_and_the_others_are_measured(tmp_path):
+    result = analyze(
+        "--backbone", "digits_vit", "--methods", "planted_broken", "--plugin", PLANTED, "--budget", "smoke",
+        "--store", str(tmp_path / "store"), "--output", str(tmp_path), "--format", "md",
+    )  # fmt: skip
+    assert result.exit_code == 1
+    assert "failed: planted_broken: RuntimeError: planted: the generator exploded" in result.stdout
+    assert "| gaussian_noise |" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "give --backbone NAME or --suite NAME"),
+        (["--backbone", "digits_vi"], "did you mean digits_vit"),
+        (["--backbone", "digits_vit,digits_swin"], "--backbone: an analysis looks at one of"),
+        (["--backbone", "digits_vit", "--bits", "w3a3,w4a4"], "--bits: an analysis looks at one of"),
+        (["--backbone", "digits_vit", "--bits", "w9a9"], "9-bit weights: 2 to 8 are supported"),
+        (["--backbone", "digits_vit", "--methods", "mimq"], "did you mean mimiq"),
+        (["--backbone", "digits_vit", "--engine", "lsq"], "did you mean lsq_qat"),
+        (["--backbone", "digits_vit", "--budget", "tiny"], "one of paper, fast, smoke"),
+        (["--backbone", "digits_vit", "--format", "html"], "one of table, md, csv, json"),
+        (["--backbone", "digits_vit", "--output", __file__], "a file is in the place of the folder"),
+        (["--suite", "imagenet_table1"], "--backbone: an analysis looks at one of"),
+        (["--suite", "digits_w3"], "did you mean"),
+    ],
+)
+def test_wrong_usage_is_named(arguments, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as error:
+        analyze(*arguments)
+    assert expected in str(error.value)
+    assert list(tmp_path.iterdir()) == []
