@@ -172,8 +172,11 @@ def _terminal(analysis: Analysis, console: Any) -> str:
         for content in _tables(analysis):
             table = Table(title=Text(content.title), title_justify="left", box=box.SIMPLE_HEAD, padding=0)
             for index, name in enumerate(content.header):
+                if index == 0:  # the one column that wraps where the terminal is narrow
+                    table.add_column(name, overflow="fold")
+                    continue
                 widest = max(len(line[index]) for line in content.lines)
-                table.add_column(name, justify="right" if index else "left", min_width=widest)
+                table.add_column(name, justify="right", min_width=widest)
             for line in content.lines:
                 table.add_row(*map(Text, line))
             console.print(table)
