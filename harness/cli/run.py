@@ -84,6 +84,8 @@ def run(
 
         print_plan(session, console)
         return
+    if tracking_uri is not None:
+        _refuse_unreachable(tracking_uri, session.suite.name)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         outcome = run_session(
@@ -116,13 +118,28 @@ def _scheduler(name: str, ray_address: str | None) -> Any:
     return made
 
 
+def _refuse_unreachable(uri: str, suite: str) -> None:
+    """A server that cannot be used is said before hours of work, not after."""
+    from harness.errors import UsageError
+    from results.tracking import Tracker, TrackingError
+
+    try:
+        Tracker(uri).load(suite)
+    except TrackingError as error:
+        raise UsageError(str(error)) from None
+
+
 def _report(session: Session, request: Request, outcome: RunOutcome, uri: str, console: Console) -> None:
     from harness.board import board_of
+    from harness.errors import HarnessError
     from results.renderers import render
-    from results.tracking import Tracker
+    from results.tracking import Tracker, TrackingError
 
-    Tracker(uri).log(outcome.records, session.suite.name)
     print(render(board_of(outcome.records), "table", console=console))
+    try:
+        Tracker(uri).log(outcome.records, session.suite.name)
+    except TrackingError as error:
+        raise HarnessError(f"the records are safe in {session.store.root}, but {error}") from None
     for note in outcome.notes:
         console.print(f"note: {note}", markup=False)
     console.print(

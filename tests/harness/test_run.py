@@ -191,6 +191,13 @@ def test_wrong_usage_is_named(arguments, expected, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_tracking_server_that_cannot_be_used_is_said_before_any_work(run, tmp_path):
+    (tmp_path / "text.db").write_text("no database " * 100)
+    with pytest.raises(UsageError, match="tracking database"):
+        run("planted_blank", "--tracking-uri", f"sqlite:///{tmp_path}/text.db")
+    assert not (tmp_path / "store" / "artifacts").exists()
+
+
 def test_wrong_usage_ends_with_status_2_on_standard_error():
     done = harness(
         "run", "--suite", "imagenet_w4a4", "--backbones", "deit_tiny", "--data", "imagenet=/absent"
