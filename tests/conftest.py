@@ -35,3 +35,16 @@ def golden() -> dict[str, dict]:
     """Name -> case of golden.json: values that the authors' released functions print."""
     path = Path(__file__).parent / "methods" / "golden.json"
     return {case["name"]: case for case in json.loads(path.read_text())["cases"]}
+
+
+@pytest.fixture(autouse=True)
+def _registry_stays_as_it_was():
+    """A plug-in that one test loads is unknown to the next."""
+    from methods import registry
+
+    before = dict(registry._methods), dict(registry._engines), list(registry._plugin_files)
+    yield
+    for now, then in zip((registry._methods, registry._engines), before[:2], strict=True):
+        now.clear()
+        now.update(then)
+    registry._plugin_files[:] = before[2]
