@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 
@@ -25,9 +27,16 @@ def ui(
         raise UsageError(f"no records at {database}: run a suite first, or give --store DIR")
     print(f"MLflow on {database}: http://127.0.0.1:{port}", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
-    environment = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", **os.environ}
+    command += ["--backend-store-uri", f"sqlite:///{database}"]
+    defaults = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A session of its own: MLflow starts servers and job runners, and all of them have to end with it.
+    server = subprocess.Popen(command, env={**defaults, **os.environ}, start_new_session=True)
     try:
-        code = subprocess.call([*command, "--backend-store-uri", f"sqlite:///{database}"], env=environment)
+        code = server.wait()
     except KeyboardInterrupt:
         code = 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
     raise typer.Exit(code)
