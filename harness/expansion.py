@@ -180,8 +180,9 @@ class StageBuilder:
         own = {key: value for key, value in overrides.items() if not isinstance(value, Mapping)}
         if name in ANCHORS and "images" not in own:
             own |= self._images_of_rivals(engine)
-            if synthesizer.needs_real_images and "images" in own:
-                own["images"] = min(own["images"], self._facts("tune").sample_count)
+            if synthesizer.needs_real_images:
+                wanted = configure(synthesizer.Config, self.suite.budget, own).images
+                own["images"] = max(1, min(wanted, self._facts("tune").sample_count))
         return configure(synthesizer.Config, self.suite.budget, own)
 
     def _images_of_rivals(self, engine: str) -> dict[str, int]:
