@@ -12,7 +12,7 @@ from harness.live import RunView
 from harness.plan import Stage
 from harness.records import records_of
 from harness.schedulers.base import Scheduler
-from harness.session import Session
+from harness.session import Session, cores
 from results.record import Record
 
 
@@ -65,9 +65,7 @@ def run_session(
 
 
 def _run(session: Session, scheduler: Scheduler, stages: Sequence[Stage], cached: int, console: Any) -> None:
-    import os
-
-    slots = max(1, (os.cpu_count() or 1) // session.context.threads)
+    slots = max(1, cores() // session.context.threads)
     with RunView(stages, cached, session.store, slots, console) as view:
         try:
             scheduler.run(stages, session.context, view.on_event)
@@ -98,6 +96,4 @@ def _gate(session: Session, allow_fp_mismatch: bool) -> list[str]:
 def _say_damaged(session: Session, missing: Sequence[Stage], console: Any) -> None:
     for stage in missing:
         if session.store.is_damaged(stage.key):
-            console.print(
-                f"artifact {stage.key} ({stage.label}) is damaged and is made anew", highlight=False
-            )
+            console.print(f"artifact {stage.key} ({stage.label}) is damaged and is made anew")

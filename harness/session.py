@@ -82,7 +82,7 @@ def open_workbench(request: Request) -> tuple[StageBuilder, RunContext]:
     suite, _ = _suite_for(request, set(places.data))
     context, hashes = _context(request, suite, places, plugins)
     if request.cpus_per_trial is None:
-        context = dataclasses.replace(context, threads=_cores())
+        context = dataclasses.replace(context, threads=cores())
     return StageBuilder(suite, context, hashes), context
 
 
@@ -214,8 +214,9 @@ def _gpus(wanted: float | None, device: str) -> float:
 def _threads_for(plan: Plan) -> int:
     """Threads per stage so that the widest front of independent trials fills the cores once."""
     width = len({trial.synthesis or trial.quantization for trial in plan.trials if trial.quantization})
-    return max(1, _cores() // max(1, min(_cores(), width)))
+    return max(1, cores() // max(1, min(cores(), width)))
 
 
-def _cores() -> int:
+def cores() -> int:
+    """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
