@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-Family = Literal["vit", "swin"]
+Family = Literal["vit", "swin", "yolos", "mask_rcnn"]
+"""`vit` and `swin` classify; `yolos` (a ViT with detection tokens) and `mask_rcnn` (on a Swin) detect."""
+DETECTORS: frozenset[Family] = frozenset({"yolos", "mask_rcnn"})
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,13 @@ class DataConfig:
     """Side of the centre crop over the shorter side of the resized image."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     """Interpolation of the resize."""
+    shorter_side: int = 0
+    """Detectors: the shorter side is resized to so many pixels, unless the longer one would then exceed
+    `longer_side`; 0 for classifiers, which crop."""
+    longer_side: int = 0
+    """Detectors: the most pixels that the longer side may have."""
+    pad_multiple: int = 1
+    """Detectors: the resized image is padded, right and below, until both sides are multiples of this."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +58,12 @@ class BackboneSpec:
     num_classes: int
     """Number of classes of the head."""
     dataset: str
-    """Name of the data set the weights were trained on: `imagenet` or `digits`."""
-    reference_top1: float | None = None
-    """Top-1 in percent that the pinned weights reach on the whole validation set with this transform."""
+    """Name of the data set the weights were trained on: `imagenet`, `digits`, `coco` or `digits_scenes`."""
+    reference_score: float | None = None
+    """What the pinned weights reach on the whole validation set with this transform, in percent: top-1 of
+    a classifier, box AP of a detector."""
     reference_source: str = ""
-    """Where `reference_top1` was read."""
+    """Where `reference_score` was read."""
     model_settings: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments for timm's constructor, for the tiny models."""
     shipped_weights: str | None = None

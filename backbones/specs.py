@@ -27,7 +27,7 @@ def _imagenet_spec(
         data=DataConfig(input_size=(3, 224, 224), mean=mean, std=std, crop_pct=crop),
         num_classes=1000,
         dataset="imagenet",
-        reference_top1=top1,
+        reference_score=top1,
         reference_source=source,
     )
 
@@ -64,7 +64,7 @@ SPECS: dict[str, BackboneSpec] = {
             data=_DIGITS_DATA,
             num_classes=10,
             dataset="digits",
-            reference_top1=98.0,
+            reference_score=98.0,
             reference_source=_DIGITS_SOURCE,
             model_settings={
                 "img_size": 16,
@@ -85,7 +85,7 @@ SPECS: dict[str, BackboneSpec] = {
             data=_DIGITS_DATA,
             num_classes=10,
             dataset="digits",
-            reference_top1=98.2,
+            reference_score=98.2,
             reference_source=_DIGITS_SOURCE,
             model_settings={
                 "img_size": 16,

@@ -29,7 +29,7 @@ class GateResult:
 def full_precision_gate(spec: BackboneSpec, reference: Mapping[str, Any]) -> GateResult:
     """Compare the reference artifact's top-1 (percent) with the specification's."""
     measured = reference["metrics"].get("top1")
-    expected, images = spec.reference_top1, reference["images"]
+    expected, images = spec.reference_score, reference["images"]
     if measured is None or expected is None:
         return GateResult(True)
     if reference["whole"]:

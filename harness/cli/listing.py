@@ -144,7 +144,7 @@ def _backbones(verbose: bool) -> list[dict[str, Any]]:
             "papers call it": spec.published_name or "-",
             "weights": spec.shipped_weights or spec.timm_name,
             "crop": spec.data.crop_pct,
-            "reference top-1": spec.reference_top1,
+            "reference top-1": spec.reference_score,
         }
         if verbose:
             row |= {"reference source": spec.reference_source, "data": dataclasses.asdict(spec.data)}
