@@ -5,6 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from backbones import Backbone
+    from harness.store import Store
+
+
+class Watch(Protocol):
+    """Scores a student while it trains, for a search that may stop it; leaves no trace in the answer."""
+
+    @property
+    def reports(self) -> int:
+        """At most so many values per training, equally spaced over the epochs."""
+        ...
+
+    def score(self, student: nn.Module, teacher: Backbone, context: RunContext, store: Store) -> float:
+        """The value of the student as it is now."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -25,3 +45,5 @@ class RunContext:
     gpus_per_trial: float = 0.0
     batch_size: int = 32
     """Images per forward pass in evaluation and calibration."""
+    watch: Watch | None = None
+    """What a search looks at while students train."""

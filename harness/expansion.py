@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import inspect
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from harness.code_version import PROJECT, code_version
 from harness.context import RunContext
 from harness.errors import UsageError
 from harness.plan import Kind, Plan, Stage, Trial, stage_key
-from harness.suite import ANCHORS, Suite, merged
+from harness.suite import ANCHORS, TUNED, Suite, merged
 from methods.bits import FULL_PRECISION, Bits
 
 if TYPE_CHECKING:
@@ -46,12 +46,12 @@ def _trials_of(builder: StageBuilder, backbone: str) -> Iterable[Trial]:
     rows = [(name, varied) for name in names for varied in builder.variants(name)]
     for bits in suite.bits:
         for name, varied in rows:
-            for engine in _engines_of(suite, get_method(name)):
+            for engine in engines_of(suite, get_method(name)):
                 for seed in suite.seeds:
-                    yield _quantized_trial(varied, name, engine, backbone, bits, seed, reference)
+                    yield quantized_trial(varied, name, engine, backbone, bits, seed, reference)
 
 
-def _engines_of(suite: Suite, method: Any) -> tuple[str, ...]:
+def engines_of(suite: Suite, method: Any) -> tuple[str, ...]:
     """The suite's engines; else the method's own; for an anchor those of the suite's methods."""
     from methods.registry import get_method
 
@@ -63,9 +63,22 @@ def _engines_of(suite: Suite, method: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(engine for engine in own if engine)) or (_DEFAULT_ANCHOR_ENGINE,)
 
 
-def _quantized_trial(
-    builder: StageBuilder, name: str, engine: str, backbone: str, bits: Bits, seed: int, reference: Stage
+def quantized_trial(
+    builder: StageBuilder,
+    name: str,
+    engine: str,
+    backbone: str,
+    bits: Bits,
+    seed: int,
+    reference: Stage,
+    *,
+    split: str = "report",
+    score: Callable[[Stage], Stage] | None = None,
 ) -> Trial:
+    """One method with one engine, its stages in the builder; `score` makes the stage that scores a student.
+
+    Without `score` the student is evaluated on the task's split; `reference` is the teacher on the same.
+    """
     from methods.registry import get_engine, get_method
 
     method = get_method(name)
@@ -73,7 +86,10 @@ def _quantized_trial(
     if not builder.is_coupled(name):
         synthesis = builder.synthesis(name, engine, backbone, seed, after=(reference.key,))
     quantization = builder.quantization(name, engine, backbone, bits, seed, synthesis, (reference.key,))
-    evaluation = builder.evaluation(backbone, quantization, reference)
+    if score is None:
+        evaluation = builder.evaluation(backbone, quantization, reference, split)
+    else:
+        evaluation = score(quantization)
     engine_config = builder.engine_config(name, engine)
     return _trial(
         builder,
@@ -91,6 +107,7 @@ def _quantized_trial(
         },
         engine_protocol=get_engine(engine)(engine_config).protocol(bits),
         track="controlled" if method.engine not in (None, engine) else builder.suite.track,
+        split=split,
     )
 
 
@@ -108,6 +125,7 @@ def _trial(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     engine_protocol: Mapping[str, Any] | None = None,
     track: str | None = None,
+    split: str = "report",
 ) -> Trial:
     from backbones import SPECS
     from methods.registry import get_method
@@ -130,6 +148,8 @@ def _trial(
         evaluation=evaluation.key,
         quantization=quantization,
         synthesis=synthesis,
+        split=split,
+        tuning=builder.suite.tuned.get(method, {}),
     )
 
 
@@ -150,13 +170,20 @@ class StageBuilder:
         """This builder, and one per variant of the method; all fill the same stages."""
         builders = [self]
         for changes in self.suite.variants.get(name, ()):
-            varied = copy.copy(self)
-            fields = merged(self.suite.overrides.get(name, {}), changes)
-            varied.suite = dataclasses.replace(
-                self.suite, overrides={**self.suite.overrides, name: fields}, variants={}
-            )
-            builders.append(varied)
+            builders.append(self.varied(name, changes))
         return builders
+
+    def varied(self, name: str, changes: Mapping[str, Any]) -> StageBuilder:
+        """A builder with some of a method's settings changed, which fills the same stages.
+
+        The key `tuned` of the changes says how a search found them and is no setting.
+        """
+        fields = {key: value for key, value in changes.items() if key != TUNED}
+        tuned = {**self.suite.tuned, **({name: changes[TUNED]} if TUNED in changes else {})}
+        overrides = {**self.suite.overrides, name: merged(self.suite.overrides.get(name, {}), fields)}
+        varied = copy.copy(self)
+        varied.suite = dataclasses.replace(self.suite, overrides=overrides, tuned=tuned, variants={})
+        return varied
 
     def is_coupled(self, name: str) -> bool:
         """Whether the method's images depend on the student, so that they cannot be shared."""
@@ -191,7 +218,7 @@ class StageBuilder:
         rivals = [
             getattr(self.synthesis_config(name, engine), "images", 0)
             for name in self.suite.methods
-            if engine in _engines_of(self.suite, get_method(name))
+            if engine in engines_of(self.suite, get_method(name))
         ]
         return {"images": max(rivals)} if rivals and max(rivals) > 0 else {}
 
@@ -208,9 +235,9 @@ class StageBuilder:
         fields = {**preset, **self.suite.overrides.get(engine, {}), **nested}
         return configure(get_engine(engine).Config, self.suite.budget, fields)
 
-    def reference(self, backbone: str) -> Stage:
-        """Scores the full-precision teacher and keeps its logits."""
-        return self._evaluation(backbone, f"fp32 {backbone}", {})
+    def reference(self, backbone: str, split: str = "report") -> Stage:
+        """Scores the full-precision teacher on a split and keeps its logits."""
+        return self._evaluation(backbone, f"fp32 {backbone}", {}, split)
 
     def synthesis(
         self, name: str, engine: str, backbone: str, seed: int, after: tuple[str, ...] = ()
@@ -259,17 +286,32 @@ class StageBuilder:
         parents = {"images": synthesis.key} if synthesis else {}
         return self._stage("quantize", label, settings, parents, files, after)
 
-    def evaluation(self, backbone: str, quantization: Stage, reference: Stage) -> Stage:
-        """Scores a student against the task and against the teacher's logits."""
+    def evaluation(
+        self, backbone: str, quantization: Stage, reference: Stage, split: str = "report"
+    ) -> Stage:
+        """Scores a student against the task's split and against the teacher's logits on the same."""
         parents = {"student": quantization.key, "reference": reference.key}
-        return self._evaluation(backbone, quantization.label, parents)
+        return self._evaluation(backbone, quantization.label, parents, split)
 
-    def _evaluation(self, backbone: str, label: str, parents: Mapping[str, str]) -> Stage:
+    def agreement(self, backbone: str, quantization: Stage, images: Stage) -> Stage:
+        """Compares a student with the teacher on synthetic images; no real image takes part."""
+        from harness.tuning import agreement
+
+        return self._stage(
+            "evaluate",
+            quantization.label,
+            {**self._teacher(backbone), "split": "synthetic"},
+            {"student": quantization.key, "images": images.key},
+            [Path(agreement.__file__)],
+            function="harness.tuning.agreement:agree",
+        )
+
+    def _evaluation(self, backbone: str, label: str, parents: Mapping[str, str], split: str) -> Stage:
         settings = {
             **self._teacher(backbone),
             "task": self.suite.task,
-            "split": "report",
-            "samples": self._facts("report").digest,
+            "split": split,
+            "samples": self._facts(split).digest,
         }
         return self._stage("evaluate", label, settings, parents, [_file_of(self._task_class)])
 
@@ -314,11 +356,12 @@ class StageBuilder:
         parents: Mapping[str, str],
         files: list[Path],
         after: tuple[str, ...] = (),
+        function: str = "",
     ) -> Stage:
         teacher_code = (PROJECT / "backbones" / "explicit.py", PROJECT / "backbones" / "loading.py")
         settings = json.loads(json.dumps(settings))
         key = stage_key(kind, settings, parents, code_version(*files, *teacher_code))
-        return self.stages.setdefault(key, Stage(kind, label, settings, dict(parents), key, after))
+        return self.stages.setdefault(key, Stage(kind, label, settings, dict(parents), key, after, function))
 
 
 def _plain(config: Any) -> dict[str, Any]:

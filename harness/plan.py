@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harness.store import Store
@@ -80,6 +80,10 @@ class Trial:
     """Key of the evaluation stage: the trial's identity."""
     quantization: str | None = None
     synthesis: str | None = None
+    split: str = "report"
+    """What the evaluation reads: `report`, `tune`, or `synthetic` for images that the teacher labels."""
+    tuning: Mapping[str, Any] = field(default_factory=dict)
+    """How the settings were found, where a search chose them; empty otherwise."""
 
     @property
     def label(self) -> str:

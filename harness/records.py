@@ -32,6 +32,8 @@ def _record(plan: Plan, trial: Trial, store: Store, reference: dict[str, Any] | 
         "settings": trial.settings,
         "weights_sha256": trial.weights_sha256,
         "data_use": trial.data_use,
+        "split": trial.split,
+        "tuning": trial.tuning,
     }
     if meta is None:
         return Record(**shared, **_failure(plan, trial, store), protocol=dict(trial.protocol))
@@ -56,7 +58,8 @@ def _record(plan: Plan, trial: Trial, store: Store, reference: dict[str, Any] | 
 
 def _protocol(trial: Trial, meta: dict[str, Any], reference: dict[str, Any] | None) -> dict[str, Any]:
     """The trial's protocol with what only a run can tell: calibration count and full-precision score."""
-    full_precision = (reference or meta)["metrics"].get(meta["metric"])
+    own = meta if trial.method == "fp32" else None
+    full_precision = (reference or own or {"metrics": {}})["metrics"].get(meta["metric"])
     return {
         **trial.protocol,
         "calibration_images": int(meta["cost"]["synthetic_images"]),

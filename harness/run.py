@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.context import RunContext
 from harness.errors import UsageError
 from harness.gate import full_precision_gate
 from harness.live import RunView
@@ -13,6 +14,8 @@ from harness.plan import Stage
 from harness.records import records_of
 from harness.schedulers.base import Scheduler
 from harness.session import Session, cores
+from harness.stages import StageResult
+from harness.store import Store
 from results.record import Record
 
 
@@ -32,9 +35,9 @@ class RunOutcome:
 
 
 def run_session(
-    session: Session, make_scheduler: Any, console: Any, *, allow_fp_mismatch: bool = False
+    session: Session, scheduler: Scheduler, console: Any, *, allow_fp_mismatch: bool = False
 ) -> RunOutcome:
-    """Run what is missing and gather the records; `make_scheduler()` is called only if anything is missing.
+    """Run what is missing and gather the records; the scheduler is used only if anything is missing.
 
     Raises UsageError when weights do not load or do not have the accuracy they should.
     """
@@ -43,34 +46,33 @@ def run_session(
     _say_damaged(session, missing, console)
     notes = list(session.notes)
     cached = len(session.plan.stages) - len(missing)
-    scheduler: Scheduler | None = None
-    try:
-        if missing:
-            scheduler = make_scheduler()
-        reference_keys = {stage.key for stage in session.plan.references().values()}
-        first = [stage for stage in missing if stage.key in reference_keys]
-        rest = [stage for stage in missing if stage.key not in reference_keys]
-        if first:
-            assert scheduler is not None
-            _run(session, scheduler, first, 0, console)
-        notes += _gate(session, allow_fp_mismatch)
-        if rest:
-            assert scheduler is not None
-            _run(session, scheduler, rest, cached, console)
-    finally:
-        if scheduler is not None:
-            scheduler.close()
+    reference_keys = {stage.key for stage in session.plan.references().values()}
+    first = [stage for stage in missing if stage.key in reference_keys]
+    rest = [stage for stage in missing if stage.key not in reference_keys]
+    if first:
+        run_stages(first, session.context, session.store, scheduler, console)
+    notes += _gate(session, allow_fp_mismatch)
+    if rest:
+        run_stages(rest, session.context, session.store, scheduler, console, cached)
     records = records_of(session.plan, session.store)
     return RunOutcome(tuple(records), tuple(notes), len(missing), cached)
 
 
-def _run(session: Session, scheduler: Scheduler, stages: Sequence[Stage], cached: int, console: Any) -> None:
-    slots = max(1, cores() // session.context.threads)
-    with RunView(stages, cached, session.store, slots, console) as view:
+def run_stages(
+    stages: Sequence[Stage],
+    context: RunContext,
+    store: Store,
+    scheduler: Scheduler,
+    console: Any,
+    cached: int = 0,
+) -> dict[str, StageResult]:
+    """Run stages under a live view; how each ended, by key."""
+    slots = max(1, cores() // context.threads)
+    with RunView(stages, cached, store, slots, console) as view:
         try:
-            scheduler.run(stages, session.context, view.on_event)
+            return scheduler.run(stages, context, view.on_event)
         finally:
-            session.store.add_timings(view.time_left.seen)
+            store.add_timings(view.time_left.seen)
 
 
 def _gate(session: Session, allow_fp_mismatch: bool) -> list[str]:

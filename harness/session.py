@@ -15,7 +15,7 @@ from harness.expansion import StageBuilder, build_plan
 from harness.places import Places, find_places
 from harness.plan import Plan
 from harness.store import Store
-from harness.suite import Suite, load_suite, narrowed, with_overrides
+from harness.suite import Suite, load_suite, narrowed, with_overrides, with_tuned_file
 from methods.bits import Bits
 
 
@@ -31,6 +31,7 @@ class Request:
     engines: Sequence[str] = ()
     budget: str | None = None
     assignments: Sequence[str] = ()
+    set_files: Sequence[str] = ()
     data: Sequence[str] = ()
     weights: Sequence[str] = ()
     store: str | None = None
@@ -57,19 +58,27 @@ class Session:
 
 def open_session(request: Request) -> Session:
     """Check everything that can be checked before work starts; raises UsageError with all faults."""
-    from tasks.base import DataError
-
     plugins = load_plugins(request.plugins)
     places = find_places(request.data, request.weights, request.store, request.config)
     suite, notes = _suite_for(request, set(places.data))
     context, hashes = _context(request, suite, places, plugins)
+    session = session_of(suite, context, hashes, tuple(notes))
+    if request.cpus_per_trial is None:
+        context = dataclasses.replace(context, threads=_threads_for(session.plan))
+    return dataclasses.replace(session, context=context)
+
+
+def session_of(
+    suite: Suite, context: RunContext, hashes: Mapping[str, str], notes: tuple[str, ...] = ()
+) -> Session:
+    """The session of a checked suite; `hashes` holds that of every backbone's weights. Raises UsageError."""
+    from tasks.base import DataError
+
     try:
         plan = build_plan(suite, context, hashes)
     except DataError as error:
         raise UsageError(str(error)) from None
-    if request.cpus_per_trial is None:
-        context = dataclasses.replace(context, threads=_threads_for(plan))
-    return Session(suite, context, plan, Store(places.store), tuple(notes))
+    return Session(suite, context, plan, Store(context.store), notes)
 
 
 def open_workbench(request: Request) -> tuple[StageBuilder, RunContext]:
@@ -113,6 +122,8 @@ def _suite_for(request: Request, data: set[str]) -> tuple[Suite, list[str]]:
         suite = dataclasses.replace(suite, task="images")
         notes.append("no labelled ImageNet was given: rows are ranked by agreement with the teacher")
     suite = dataclasses.replace(_chosen(suite, request), oracle=suite.oracle or request.oracle)
+    for file in request.set_files:
+        suite = with_tuned_file(suite, file)
     return with_overrides(suite, request.assignments), notes
 
 

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
     from backbones import Backbone
-    from methods.base import SyntheticImages
+    from methods.base import EpochMonitor, SyntheticImages
 
-Status = Literal["done", "cached", "failed", "out_of_memory", "skipped"]
+Status = Literal["done", "cached", "failed", "out_of_memory", "stopped", "skipped"]
 _PROGRESS_INTERVAL = 0.3
 """Seconds between two progress files of one stage."""
 _SYNTHESIS_ATTEMPTS = 2
@@ -43,12 +43,19 @@ class StageResult:
     reason: str = ""
 
 
+class StageStopped(Exception):
+    """A watched stage was asked to stop."""
+
+
 Artifact = tuple[Mapping[str, "Tensor"], dict[str, Any]]
 StageFunction = Callable[[Stage, RunContext, Store, Any], Artifact]
 
 
-def run_stage(stage: Stage, context: RunContext) -> StageResult:
-    """Make the stage's artifact unless it is there. Never raises on failure: the result says why."""
+def run_stage(stage: Stage, context: RunContext, on_report: Callable[[], None] = lambda: None) -> StageResult:
+    """Make the stage's artifact unless it is there. Never raises on failure: the result says why.
+
+    `on_report` is called after every report of a watched stage.
+    """
     store = Store(context.store).create()
     start = time.perf_counter()
     with store.claim(stage.key):
@@ -56,11 +63,15 @@ def run_stage(stage: Stage, context: RunContext) -> StageResult:
             return StageResult(stage.key, "cached")
         try:
             _prepare_process(context)
-            tensors, meta = _function_of(stage)(stage, context, store, _Progress(store, stage.key))
+            store.clear_reports(stage.key)
+            progress = _Progress(store, stage.key, on_report)
+            tensors, meta = _function_of(stage)(stage, context, store, progress)
             seconds = time.perf_counter() - start
             store.write(
                 stage.key, tensors, {"label": stage.label, "kind": stage.kind, "seconds": seconds, **meta}
             )
+        except StageStopped as stop:
+            return StageResult(stage.key, "stopped", time.perf_counter() - start, str(stop))
         except Exception as error:  # whatever goes wrong in one trial becomes its row
             status: Status = "out_of_memory" if _is_out_of_memory(error) else "failed"
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
@@ -74,12 +85,12 @@ def run_stage(stage: Stage, context: RunContext) -> StageResult:
 
 def synthesize(stage: Stage, context: RunContext, store: Store, progress: Any) -> Artifact:
     """Images from the teacher alone (or drawn from real data, for the reference that says so)."""
-    teacher = _teacher(stage, context)
+    teacher = teacher_of(stage, context)
     settings = stage.settings
     synthesizer = _synthesizer(settings)
     extra: dict[str, Any] = {}
     if synthesizer.needs_real_images:
-        task = _task(settings["task"], context)
+        task = task_of(settings["task"], context)
         extra["real_images"] = task.calibration_images(teacher, synthesizer.config.images, settings["seed"])
     with measured(context.device) as cost, no_data([] if extra else list(context.data.values())):
         images, notes = _synthesized(
@@ -103,12 +114,13 @@ def quantize(stage: Stage, context: RunContext, store: Store, progress: Any) -> 
     from methods.base import CoupledImages, FixedImages, SyntheticImages
     from methods.bits import Bits
 
-    teacher = _teacher(stage, context)
+    teacher = teacher_of(stage, context)
     settings = stage.settings
     engine = _engine(settings)
     bits = Bits.parse(settings["bits"])
     notes: list[str] = []
     oracle = _Oracle(stage, context) if "oracle" in settings else None
+    monitors = _Monitors([*([oracle] if oracle else []), *_watchers(stage, context, store, progress)])
 
     def attempt_with(attempt: int) -> tuple[nn.Module, SyntheticImages, float]:
         if "images" in stage.parents:
@@ -124,7 +136,7 @@ def quantize(stage: Stage, context: RunContext, store: Store, progress: Any) -> 
             bits,
             generator=_generator(settings["seed"], f"quantize/{attempt}"),
             progress=progress,
-            on_epoch=oracle,
+            on_epoch=monitors if monitors.all else None,
         )
         if isinstance(source, CoupledImages):
             assert source.latest is not None
@@ -140,14 +152,14 @@ def quantize(stage: Stage, context: RunContext, store: Store, progress: Any) -> 
     meta: dict[str, Any] = {
         "rebuild": {name: settings[name] for name in ("engine", "engine_config", "bits")},
         "cost": {
-            "quantization_seconds": cost.seconds - synthesis_seconds,
+            "quantization_seconds": cost.seconds - synthesis_seconds - monitors.seconds,
             "peak_memory_mb": cost.peak_memory_mb,
         },
         "notes": notes,
     }
     if "images" in stage.parents:
         parent = store.meta(stage.parents["images"])
-        meta["cost"] = _merged_costs(parent["cost"], meta["cost"])
+        meta["cost"] = merged_costs(parent["cost"], meta["cost"])
         meta["notes"] = [*parent["notes"], *notes]
         meta["synthetic_images"] = parent["synthetic_images"]
     else:
@@ -163,9 +175,9 @@ def evaluate(stage: Stage, context: RunContext, store: Store, progress: Any) -> 
     """Scores and per-sample outcomes of the student, or of the teacher itself for the reference."""
     import torch
 
-    teacher = _teacher(stage, context)
+    teacher = teacher_of(stage, context)
     settings = stage.settings
-    task = _task(settings["task"], context)
+    task = task_of(settings["task"], context)
     facts = task.facts(settings["split"])
     if facts.digest != settings["samples"]:
         raise ValueError(f"the {settings['task']} data changed since the run was planned")
@@ -199,7 +211,7 @@ def evaluate(stage: Stage, context: RunContext, store: Store, progress: Any) -> 
         "whole": facts.whole,
         "labelled": facts.labelled,
         "cost": {
-            **_merged_costs(parent_meta.get("cost", {}), seconds),
+            **merged_costs(parent_meta.get("cost", {}), seconds),
             "images_per_second": len(evaluation.sample_ids) / max(cost.seconds, 1e-9),
             "synthetic_images": parent_meta.get("synthetic_images", 0),
         },
@@ -210,11 +222,12 @@ def evaluate(stage: Stage, context: RunContext, store: Store, progress: Any) -> 
 
 
 class _Progress:
-    """Writes how far a stage is, a few times a second at most."""
+    """Writes how far a stage is, a few times a second at most, and every value it reports."""
 
-    def __init__(self, store: Store, key: str) -> None:
-        self._store, self._key = store, key
+    def __init__(self, store: Store, key: str, on_report: Callable[[], None]) -> None:
+        self._store, self._key, self._on_report = store, key, on_report
         self._start = self._last = time.time()
+        self._reports: dict[int, float] = {}
 
     def __call__(self, step: int, total: int, losses: Mapping[str, float]) -> None:
         now = time.time()
@@ -223,6 +236,50 @@ class _Progress:
             self._store.write_progress(
                 self._key, {"step": step, "total": total, "losses": dict(losses), "started": self._start}
             )
+
+    def report(self, step: int, value: float) -> None:
+        """Say what the stage scores at this step."""
+        self._reports[step] = value
+        self._store.write_reports(self._key, self._reports)
+        self._on_report()
+
+    def heed(self) -> None:
+        """Raise StageStopped if somebody asked this stage to stop."""
+        if self._store.is_asked_to_stop(self._key):
+            raise StageStopped("the search asked it to stop")
+
+
+class _Monitors:
+    """What looks at the student after each epoch; their time is none of the training's."""
+
+    def __init__(self, monitors: list[EpochMonitor]) -> None:
+        self.all = monitors
+        self.seconds = 0.0
+
+    def __call__(self, epoch: int, student: nn.Module) -> None:
+        start = time.perf_counter()
+        for monitor in self.all:
+            monitor(epoch, student)
+        self.seconds += time.perf_counter() - start
+
+
+def _watchers(stage: Stage, context: RunContext, store: Store, progress: _Progress) -> list[EpochMonitor]:
+    """None, or one that reports the student's score every few epochs and stops when asked to."""
+    watch = context.watch
+    if watch is None:
+        return []
+    epochs = stage.settings["engine_config"].get("epochs", 1)
+    every = -(-epochs // watch.reports)
+
+    def watcher(epoch: int, student: nn.Module) -> None:
+        progress.heed()
+        if (epoch + 1) % every == 0:
+            with data_allowed():
+                value = watch.score(student, teacher_of(stage, context), context, store)
+            progress.report(epoch + 1, value)
+            progress.heed()
+
+    return [watcher]
 
 
 class _Oracle:
@@ -234,8 +291,8 @@ class _Oracle:
 
     def __call__(self, epoch: int, student: nn.Module) -> None:
         with data_allowed():
-            task = _task(self._stage.settings["oracle"]["task"], self._context)
-            teacher = _teacher(self._stage, self._context)
+            task = task_of(self._stage.settings["oracle"]["task"], self._context)
+            teacher = teacher_of(self._stage, self._context)
             scores = task.evaluate(student, teacher, "report", batch_size=self._context.batch_size)
         self.best = max(self.best, scores.metrics[task.primary_metric])
 
@@ -271,13 +328,14 @@ def stored_student(store: Store, key: str, teacher: Backbone, meta: Mapping[str,
     return model.to(teacher.device).eval()
 
 
-def _merged_costs(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
+def merged_costs(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
     """Seconds of both; the higher of the memory peaks."""
     peak = max(before.get("peak_memory_mb", 0.0), now.get("peak_memory_mb", 0.0))
     return {**before, **now, "peak_memory_mb": peak}
 
 
-def _teacher(stage: Stage, context: RunContext) -> Backbone:
+def teacher_of(stage: Stage, context: RunContext) -> Backbone:
+    """The stage's teacher; raises ValueError when its weights changed since the plan was made."""
     name = stage.settings["backbone"]
     teacher = _load_once(name, context.weights[name], context.device)
     if teacher.weights_sha256 != stage.settings["weights_sha256"]:
@@ -292,7 +350,8 @@ def _load_once(name: str, weights: Path, device: str) -> Backbone:
     return load_backbone(name, weights, device)
 
 
-def _task(name: str, context: RunContext) -> Any:
+def task_of(name: str, context: RunContext) -> Any:
+    """The task of that name on the context's data."""
     from tasks.registry import get_task
 
     task_class = get_task(name)

@@ -4,6 +4,8 @@
     STORE/failures/<key>.json                              why a stage gave nothing, last time it ran
     STORE/claims/<key>.lock                                locked by the process that makes the artifact
     STORE/progress/<key>.json                              how far a running stage is
+    STORE/reports/<key>.json                               what a watched stage scored on the way
+    STORE/reports/<key>.stop                               somebody asks that stage to stop
     STORE/timings.json                                     seconds that stages took, for estimates
     STORE/mlflow.db                                        written by `results.tracking`
 
@@ -37,7 +39,7 @@ class Store:
 
     def create(self) -> Store:
         """Make the folders; raises OSError where that is not allowed."""
-        for name in ("artifacts", "failures", "claims", "progress", "partial"):
+        for name in ("artifacts", "failures", "claims", "progress", "reports", "partial"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
         return self
 
@@ -146,6 +148,27 @@ class Store:
     def clear_progress(self, key: str) -> None:
         """The stage runs no more."""
         (self.root / "progress" / f"{key}.json").unlink(missing_ok=True)
+
+    def write_reports(self, key: str, reports: Mapping[int, float]) -> None:
+        """Say what a running stage scored so far: step -> value."""
+        _replace(self.root / "reports" / f"{key}.json", {str(step): v for step, v in reports.items()})
+
+    def reports(self, key: str) -> dict[int, float]:
+        """What a stage scored on the way, step -> value; empty where it said nothing."""
+        return {int(step): v for step, v in (_read(self.root / "reports" / f"{key}.json") or {}).items()}
+
+    def ask_to_stop(self, key: str) -> None:
+        """Ask a running stage to stop at its next report or epoch."""
+        (self.root / "reports" / f"{key}.stop").touch()
+
+    def is_asked_to_stop(self, key: str) -> bool:
+        """Whether the stage should stop."""
+        return (self.root / "reports" / f"{key}.stop").exists()
+
+    def clear_reports(self, key: str) -> None:
+        """Forget reports and requests of an earlier run of the stage."""
+        for suffix in ("json", "stop"):
+            (self.root / "reports" / f"{key}.{suffix}").unlink(missing_ok=True)
 
     def timings(self) -> dict[str, float]:
         """Seconds per kind of stage, as seen on this store."""

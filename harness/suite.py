@@ -16,6 +16,7 @@ Every fault of a file is reported with its line before anything runs. Knows noth
       maskaq: {iterations: 200, lsq_qat: {epochs: 30}}
     variants:                              # more rows of a method, each with some settings changed
       maskaq: [{alignment_weight: 0}, {lsq_qat: {head_distillation: none}}]
+                                           # `tuned: {...}` in a variant says how a search found it
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ _REQUIRED = ("task", "backbones", "bits", "methods")
 _LISTS = ("backbones", "bits", "methods", "seeds", "engines")
 ANCHORS = ("fp32", "gaussian_noise", "real_data")
 """Reference rows that every suite has without asking."""
+TUNED = "tuned"
+"""Key of a variant, beside its settings, that says how a search found them."""
 
 Overrides = Mapping[str, Mapping[str, Any]]
 Track = Literal["published", "controlled"]
@@ -57,6 +60,8 @@ class Suite:
     overrides: Overrides = field(default_factory=dict)
     variants: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
     """Method -> settings of its further rows, on top of the overrides."""
+    tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Method -> how a search found its overrides: trials, objective and so on."""
     oracle: bool = False
     """Also score every epoch on the report split, for the marked 'oracle' column."""
     description: str = ""
@@ -76,7 +81,7 @@ def load_suite(name_or_file: str) -> Suite:
             raise UsageError(f"unknown suite '{name_or_file}'{suggestion(name_or_file, suite_names())}")
     if not path.is_file():
         raise UsageError(f"no suite file at {path}")
-    data, lines = _read_yaml(path)
+    data, lines = read_yaml(path)
     faults: list[str] = []
 
     def fault(where: str, sentence: str) -> None:
@@ -127,6 +132,32 @@ def with_overrides(suite: Suite, assignments: Sequence[str]) -> Suite:
         overrides[parts[0]] = merged(overrides.get(parts[0], {}), change)
     suite = dataclasses.replace(suite, overrides=overrides)
     faults += [f"--set: {sentence}" for where, sentence in suite_faults(suite)]
+    if faults:
+        raise UsageError.of(faults)
+    return suite
+
+
+def with_tuned_file(suite: Suite, file: str) -> Suite:
+    """The suite with what `harness tune` wrote on top: `overrides`, and `tuned`, how it found them.
+
+    Raises UsageError with every fault.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise UsageError(f"--set-file {file}: no such file; harness tune writes best.yaml")
+    data, _ = read_yaml(path)
+    shape = isinstance(data, dict) and all(
+        key in ("overrides", TUNED) and _is_mapping_of_mappings(value) for key, value in data.items()
+    )
+    if not shape or "overrides" not in data:
+        raise UsageError(
+            f"--set-file {file}: it has the keys overrides and {TUNED}, each mapping a method to its fields"
+        )
+    overrides = dict(suite.overrides)
+    for name, fields in data["overrides"].items():
+        overrides[name] = merged(overrides.get(name, {}), fields)
+    suite = dataclasses.replace(suite, overrides=overrides, tuned={**suite.tuned, **data.get(TUNED, {})})
+    faults = [f"--set-file {file}: {sentence}" for _, sentence in suite_faults(suite)]
     if faults:
         raise UsageError.of(faults)
     return suite
@@ -195,9 +226,11 @@ def _variant_faults(suite: Suite) -> list[tuple[str, str]]:
         if name not in suite.methods:
             faults.append((where, f"variants of '{name}', which is not among the suite's methods"))
             continue
-        faults += [
-            (where, f"{name}: {text}") for fields in variants for text in _override_faults(name, fields)
-        ]
+        for fields in variants:
+            if not isinstance(fields.get(TUNED, {}), Mapping):
+                faults.append((where, f"{name}: '{TUNED}' says how the settings were found, as a mapping"))
+            settings = {key: value for key, value in fields.items() if key != TUNED}
+            faults += [(where, f"{name}: {text}") for text in _override_faults(name, settings)]
     return faults
 
 
@@ -233,7 +266,7 @@ def _override_faults(target: str, fields: Mapping[str, Any]) -> list[str]:
 
 def _build(name: str, data: Any, fault: Any) -> Suite | None:
     """The suite of parsed YAML; calls `fault(where, sentence)` and returns None where its shape is wrong."""
-    known = {f.name for f in dataclasses.fields(Suite)} - {"name"}
+    known = {f.name for f in dataclasses.fields(Suite)} - {"name", "tuned"}
     if not isinstance(data, dict):
         fault("", f"a suite is a mapping with the keys {', '.join(sorted(known))}")
         return None
@@ -269,7 +302,7 @@ def _build(name: str, data: Any, fault: Any) -> Suite | None:
         except ValueError as error:
             wrong("bits", str(error))
     overrides = values.get("overrides", {}) or {}
-    if not isinstance(overrides, dict) or not all(isinstance(v, dict) for v in overrides.values()):
+    if not _is_mapping_of_mappings(overrides):
         wrong("overrides", "overrides maps a method or an engine to its fields")
     variants = values.get("variants", {}) or {}
     if not isinstance(variants, dict) or not all(_is_list_of_mappings(v) for v in variants.values()):
@@ -286,11 +319,15 @@ def _build(name: str, data: Any, fault: Any) -> Suite | None:
     return Suite(name=name, **values)
 
 
+def _is_mapping_of_mappings(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(entry, dict) for entry in value.values())
+
+
 def _is_list_of_mappings(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
 
 
-def _read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
+def read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
     """Parsed YAML and the line of every key, as 'overrides.maskaq' -> 12."""
     import yaml
 

@@ -15,6 +15,9 @@ from typing import Any
 from results.record import Record
 from results.statistics import Spread, spread
 
+DEFAULTS = "paper defaults"
+"""Label of the row beside a tuned one."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -22,7 +25,7 @@ class Row:
 
     records: tuple[Record, ...]
     variant: str = ""
-    """What tells this row from others of the same name: `iterations=200`; empty if none is."""
+    """What tells this row from others of the same name: `iterations=200`, `tuned`; empty if none is."""
 
     @property
     def ok(self) -> tuple[Record, ...]:
@@ -78,7 +81,8 @@ def gathered(records: Iterable[Record]) -> list[Row]:
     """
     by_settings: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     for record in records:
-        by_settings[(*_name(record), json.dumps(record.settings, sort_keys=True))].append(record)
+        settings = json.dumps([record.settings, record.tuning], sort_keys=True)
+        by_settings[(*_name(record), settings)].append(record)
     rows = [row for group in by_settings.values() for row in _split_by_conditions(group)]
     namesakes: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
@@ -128,7 +132,24 @@ def _fits(conditions: tuple[str, ...], place: tuple[str, ...]) -> bool:
 
 
 def _labelled(rows: list[Row]) -> list[tuple[Row, str]]:
-    """Each row of one name with the facts in which it differs from the first; the first is `base`."""
+    """Each row of one name with the facts in which it differs from the first; the first is `base`.
+
+    A row whose settings a search found says so instead, and the one beside it has the defaults.
+    """
+    tuned = [(row, _tuned_label(row.first)) for row in rows if row.first.tuning]
+    others = [row for row in rows if not row.first.tuning]
+    if tuned and len(others) == 1:
+        return [(others[0], DEFAULTS), *tuned]
+    return [*_labelled_by_facts(others), *tuned]
+
+
+def _tuned_label(record: Record) -> str:
+    return f"{'equally ' if record.tuning.get('equally') else ''}tuned, {record.tuning.get('trials')} trials"
+
+
+def _labelled_by_facts(rows: list[Row]) -> list[tuple[Row, str]]:
+    if not rows:
+        return []
     if len(rows) == 1:
         return [(rows[0], "")]
     facts = [_flat(row.first) for row in rows]

@@ -63,6 +63,10 @@ class Record:
     """Versions, device, threads."""
     notes: tuple[str, ...] = ()
     """Departures a reader should know."""
+    split: str = "report"
+    """What was evaluated: `report`; in a search `tune`, or `synthetic` images that the teacher labels."""
+    tuning: Mapping[str, Any] = field(default_factory=dict)
+    """How a search found the settings (trials, objective, study); empty where none did."""
     finished_at: str = ""
     """ISO 8601, UTC."""
 

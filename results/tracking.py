@@ -15,7 +15,7 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,8 @@ _SHOWN_LENGTH = 500
 _BATCH = 100
 """Most params or tags that MLflow takes in one call."""
 _PAGE = 1000
+_PARENT = "mlflow.parentRunId"
+"""MLflow's own tag for nested runs."""
 _IDENTITY = ("method", "synthesizer", "engine", "backbone", "bits", "task", "track", "budget", "seed")
 
 
@@ -72,6 +74,38 @@ class Tracker:
         with self._session() as client:
             runs = self._search(client, f"tags.`{_suite_tag(suite)}` = 'true'")
             return [self._restored(run) for run in _current(runs)]
+
+    def open_search(self, study: str, facts: Mapping[str, Any]) -> str:
+        """Id of a search's parent run, made or found again by the study's name. Raises TrackingError."""
+        with self._session() as client:
+            found = self._search(client, f"tags.study = '{study}'")
+            if found:
+                return found[0].info.run_id
+            tags = {"study": study, **{name: _shown(value) for name, value in facts.items()}}
+            return client.create_run(self._experiment, run_name=study, tags=tags).info.run_id
+
+    def log_try(self, parent: str, number: int, record: Record) -> None:
+        """One try of a search as a run nested under its parent, once. Raises TrackingError.
+
+        It belongs to no suite: a leaderboard never shows what a search scored.
+        """
+        with self._session() as client:
+            filter_string = f"tags.`{_PARENT}` = '{parent}' and tags.try = '{number}.{record.seed}'"
+            if any("content" in run.data.tags for run in self._search(client, filter_string)):
+                return
+            text = json.dumps(record.to_json(), sort_keys=True)
+            content = hashlib.sha256(text.encode()).hexdigest()
+            nested = {_PARENT: parent, "try": f"{number}.{record.seed}"}
+            _write_run(client, self._experiment, record, text, content, (), nested)
+
+    def close_search(self, parent: str, values: Mapping[str, float], folder: Path) -> None:
+        """Log a search's best values and the files of its folder to the parent run. Raises TrackingError."""
+        with self._session() as client:
+            for name, value in values.items():
+                client.log_metric(parent, _legal(name), value)
+            for file in sorted(folder.iterdir()):
+                client.log_artifact(parent, str(file))
+            client.set_terminated(parent, "FINISHED")
 
     def _log_one(self, client: MlflowClient, record: Record, suite_tag: str) -> bool:
         filter_string = f"tags.trial = '{record.trial}' and tags.listed_as = '{_listed_as(record)}'"
@@ -161,7 +195,13 @@ def _opened(uri: str, database: Path | None) -> tuple[MlflowClient, str]:
 
 
 def _write_run(
-    client: MlflowClient, experiment: str, record: Record, text: str, content: str, suites: Iterable[str]
+    client: MlflowClient,
+    experiment: str,
+    record: Record,
+    text: str,
+    content: str,
+    suites: Iterable[str],
+    further_tags: Mapping[str, str] | None = None,
 ) -> str:
     """A finished run; its `content` tag is written last, so a run without one was torn by a kill."""
     import time
@@ -169,7 +209,7 @@ def _write_run(
     from mlflow.entities import Metric, Param, RunTag
 
     name = f"{record.method}-{record.engine}-{record.backbone}-{record.bits}-seed{record.seed}"
-    identity = {"trial": record.trial, "listed_as": _listed_as(record)}
+    identity = {"trial": record.trial, "listed_as": _listed_as(record), **(further_tags or {})}
     run_id = client.create_run(experiment, run_name=name, tags=identity).info.run_id
     now = int(time.time() * 1000)
     metrics = [
@@ -218,7 +258,8 @@ def _current(runs: Sequence[Run]) -> list[Run]:
 
 def _listed_as(record: Record) -> str:
     """What a suite adds to a trial's content key: equal work may stand in two tracks."""
-    return f"{record.method} {record.track} {record.budget}"
+    tuned = hashlib.sha256(json.dumps(record.tuning, sort_keys=True).encode()).hexdigest()[:8]
+    return f"{record.method} {record.track} {record.budget}{f' tuned {tuned}' if record.tuning else ''}"
 
 
 def _suite_tag(suite: str) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from results.grouping import DEFAULTS
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -178,6 +180,11 @@ def _footnotes(frame: pd.DataFrame, marks: _Marks) -> Iterator[str]:
     if frame["data_use"].eq("own images").any():
         named = ", ".join(dict.fromkeys(frame.loc[frame["data_use"] == "own images", "method"]))
         yield f"Uses the user's own pictures, data-free only as far as these are: {named}."
+    if frame["variant"].eq(DEFAULTS).any():
+        yield (
+            "Paper defaults: values of the paper or its code, under this budget and the suite's overrides; "
+            "tuned: found by a search that saw neither the report split nor these seeds' scores."
+        )
     if frame["oracle"].notna().any():
         yield "Oracle: the best epoch by real images, which no data-free user can pick; never ranked."
     if frame["rank"].notna().any():

@@ -12,7 +12,7 @@ import sys
 
 import typer
 
-from harness.cli import analyze, doctor, leaderboard, listing, plan, run, synthesize, ui
+from harness.cli import analyze, doctor, leaderboard, listing, plan, run, synthesize, tune, ui
 
 app = typer.Typer(
     name="harness",
@@ -23,6 +23,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command("run", epilog=run.EPILOG)(run.run)
+app.command("tune", epilog=tune.EPILOG)(tune.tune)
 app.command("plan")(plan.plan)
 app.command("list")(listing.list_things)
 app.command("leaderboard")(leaderboard.show_leaderboard)

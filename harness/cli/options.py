@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+import signal
+import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +14,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harness.schedulers.base import Scheduler
     from harness.session import Request, Session
 
 SuiteOption = Annotated[str, typer.Option("--suite", "-s", help="A suite's name, or a YAML file.")]
@@ -29,6 +34,9 @@ BudgetOption = Annotated[str | None, typer.Option("--budget", help="paper, fast 
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="method.field=value, engine.field=value or method.engine.field=value."),
+]
+SetFileOption = Annotated[
+    list[str] | None, typer.Option("--set-file", help="Settings that `harness tune` found: its best.yaml.")
 ]
 DataOption = Annotated[
     list[str] | None, typer.Option("--data", help="imagenet=DIR (holding val/), images=DIR: where data lie.")
@@ -86,9 +94,57 @@ def request(**options: Any) -> Request:
 
     for name in ("methods", "backbones", "bits", "seeds", "engines"):
         options[name] = split(options.get(name) or "")
-    for name in ("assignments", "data", "weights", "plugins"):
+    for name in ("assignments", "set_files", "data", "weights", "plugins"):
         options[name] = options.get(name) or []
     return Request(**options)
+
+
+def scheduler_of(name: str, ray_address: str | None) -> Scheduler:
+    """The scheduler of that name, made when its first stage runs; raises UsageError for another name."""
+    from harness.errors import UsageError
+    from harness.schedulers.lazy import LazyScheduler
+
+    def make() -> Scheduler:
+        if name == "inline":
+            from harness.schedulers.inline import InlineScheduler
+
+            return InlineScheduler()
+        from harness.schedulers.ray_tasks import RayScheduler
+
+        made = RayScheduler(ray_address)
+        signal.signal(signal.SIGTERM, _interrupt)  # ray.init installs its own
+        return made
+
+    if name not in ("ray", "inline"):
+        raise UsageError(f"--scheduler {name}: one of ray, inline")
+    return LazyScheduler(make)
+
+
+@contextlib.contextmanager
+def stoppable(console: Console, what_is_kept: str) -> Iterator[None]:
+    """Ctrl-C and SIGTERM inside end with status 130, what is kept, and the command to go on with."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        command = " ".join(["harness", *sys.argv[1:]])
+        console.print(f"stopped. {what_is_kept}\n  {command}", markup=False)
+        raise typer.Exit(130) from None
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def refuse_unreachable(uri: str, suite: str) -> None:
+    """A tracking server that cannot be used is said before hours of work, not after; raises UsageError."""
+    from harness.errors import UsageError
+    from results.tracking import Tracker, TrackingError
+
+    try:
+        Tracker(uri).load(suite)
+    except TrackingError as error:
+        raise UsageError(str(error)) from None
 
 
 def tracking_uri(session: Session, given: str | None) -> str:
@@ -107,7 +163,8 @@ def narrowing(chosen: Request) -> str:
             words += [f"--{option}", ",".join(values)]
     if chosen.budget:
         words += ["--budget", chosen.budget]
-    pairs = (("set", chosen.assignments), ("data", chosen.data), ("weights", chosen.weights))
+    settings = (("set-file", chosen.set_files), ("set", chosen.assignments))
+    pairs = (*settings, ("data", chosen.data), ("weights", chosen.weights))
     for option, values in (*pairs, ("plugin", chosen.plugins)):
         for value in values:
             words += [f"--{option}", value]

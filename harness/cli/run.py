@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -32,6 +30,7 @@ def run(
     engine: o.EnginesOption = "",
     budget: o.BudgetOption = None,
     set_: o.SetOption = None,
+    set_file: o.SetFileOption = None,
     data: o.DataOption = None,
     weights: o.WeightsOption = None,
     store: o.StoreOption = None,
@@ -51,13 +50,10 @@ def run(
     dry_run: bool = typer.Option(False, help="Show the plan and run nothing."),
 ) -> None:
     """Run a suite, or what is missing of it, and show its leaderboard."""
-    from harness.errors import UsageError
     from harness.run import run_session
     from harness.session import open_session
 
-    if scheduler not in ("ray", "inline"):
-        raise UsageError(f"--scheduler {scheduler}: one of ray, inline")
-    console = o.console()
+    console, made = o.console(), o.scheduler_of(scheduler, ray_address)
     request = o.request(
         suite=suite,
         methods=methods,
@@ -67,6 +63,7 @@ def run(
         engines=engine,
         budget=budget,
         assignments=set_,
+        set_files=set_file,
         data=data,
         weights=weights,
         store=store,
@@ -85,48 +82,15 @@ def run(
         print_plan(session, console)
         return
     if tracking_uri is not None:
-        _refuse_unreachable(tracking_uri, session.suite.name)
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        outcome = run_session(
-            session,
-            lambda: _scheduler(scheduler, ray_address),
-            console,
-            allow_fp_mismatch=allow_fp_mismatch,
-        )
+        o.refuse_unreachable(tracking_uri, session.suite.name)
+    with o.stoppable(console, "Finished stages are kept: the same command runs what is missing."):
+        try:
+            outcome = run_session(session, made, console, allow_fp_mismatch=allow_fp_mismatch)
+        finally:
+            made.close()
         _report(session, request, outcome, o.tracking_uri(session, tracking_uri), console)
-    except KeyboardInterrupt:
-        console.print(
-            "stopped. Finished stages are kept: the same command runs what is missing.\n  "
-            + " ".join(["harness", *sys.argv[1:]]),
-            markup=False,
-        )
-        raise typer.Exit(130) from None
     if not outcome.all_good:
         raise typer.Exit(1)
-
-
-def _scheduler(name: str, ray_address: str | None) -> Any:
-    if name == "inline":
-        from harness.schedulers.inline import InlineScheduler
-
-        return InlineScheduler()
-    from harness.schedulers.ray_tasks import RayScheduler
-
-    made = RayScheduler(ray_address)
-    signal.signal(signal.SIGTERM, _interrupt)  # ray.init installs its own
-    return made
-
-
-def _refuse_unreachable(uri: str, suite: str) -> None:
-    """A server that cannot be used is said before hours of work, not after."""
-    from harness.errors import UsageError
-    from results.tracking import Tracker, TrackingError
-
-    try:
-        Tracker(uri).load(suite)
-    except TrackingError as error:
-        raise UsageError(str(error)) from None
 
 
 def _report(session: Session, request: Request, outcome: RunOutcome, uri: str, console: Console) -> None:
@@ -149,7 +113,3 @@ def _report(session: Session, request: Request, outcome: RunOutcome, uri: str, c
         markup=False,
         soft_wrap=True,
     )
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt

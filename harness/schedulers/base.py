@@ -21,15 +21,38 @@ class Event:
 
 
 OnEvent = Callable[[Event], None]
+Refill = Callable[[], Sequence[Stage]]
+"""Asked for further stages whenever a worker is free and nothing is ready; gives none when there is no more
+work for now. The run ends when it gives none and nothing runs."""
+OnTick = Callable[[], None]
+"""Called often while stages run, for a driver that follows what they report in the store."""
+
+
+def no_refill() -> Sequence[Stage]:
+    """A Refill without further work."""
+    return ()
+
+
+def no_tick() -> None:
+    """An OnTick that does nothing."""
 
 
 class Scheduler(Protocol):
     """Runs stages; stages hand on keys, never tensors."""
 
-    def run(self, stages: Sequence[Stage], context: RunContext, on_event: OnEvent) -> dict[str, StageResult]:
+    def run(
+        self,
+        stages: Sequence[Stage],
+        context: RunContext,
+        on_event: OnEvent,
+        *,
+        refill: Refill = no_refill,
+        on_tick: OnTick = no_tick,
+    ) -> dict[str, StageResult]:
         """Run every stage after its parents and return how each ended, by key.
 
-        Parents that are not among `stages` are taken as done. A stage whose parent failed is `skipped`.
+        Parents that are not among the stages are taken as done. A stage whose parent failed or was stopped
+        is `skipped`.
         """
         ...
 
@@ -41,19 +64,23 @@ class Scheduler(Protocol):
 class Progression:
     """Which stages wait, which are ready, and how the others ended."""
 
-    def __init__(self, stages: Sequence[Stage], on_event: OnEvent) -> None:
+    def __init__(self, stages: Sequence[Stage], on_event: OnEvent, refill: Refill = no_refill) -> None:
         self._waiting = {stage.key: stage for stage in stages}
         self._running: dict[str, Stage] = {}
         self._on_event = on_event
+        self._refill = refill
         self.results: dict[str, StageResult] = {}
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing waits and nothing runs."""
-        return not self._waiting and not self._running
 
     def start_next(self) -> Stage | None:
         """The first stage whose parents are done, now marked as running; None when all others wait."""
+        while (stage := self._start_ready()) is None:
+            more = self._refill()
+            if not more:
+                return None
+            self._waiting |= {stage.key: stage for stage in more if stage.key not in self._running}
+        return stage
+
+    def _start_ready(self) -> Stage | None:
         for key, stage in self._waiting.items():
             if not any(p in self._waiting or p in self._running for p in _parents(stage)):
                 self._running[key] = self._waiting.pop(key)
@@ -65,7 +92,7 @@ class Progression:
         """Note how a running stage ended; on failure all that depend on it are skipped."""
         stage = self._running.pop(result.key)
         self._note(stage, result)
-        if result.status in ("failed", "out_of_memory"):
+        if result.status in ("failed", "out_of_memory", "stopped"):
             self._skip_dependents(stage, result)
 
     def _skip_dependents(self, failed: Stage, result: StageResult) -> None:
@@ -74,7 +101,7 @@ class Progression:
             if lost.intersection(_parents(stage)):
                 lost.add(key)
                 del self._waiting[key]
-                reason = f"{failed.kind} failed: {result.reason}"
+                reason = f"{failed.kind} {result.status.replace('_', ' ')}: {result.reason}"
                 self._note(stage, StageResult(key, "skipped", reason=reason))
 
     def _note(self, stage: Stage, result: StageResult) -> None:

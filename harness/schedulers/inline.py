@@ -6,18 +6,26 @@ from collections.abc import Sequence
 
 from harness.context import RunContext
 from harness.plan import Stage
-from harness.schedulers.base import OnEvent, Progression
+from harness.schedulers.base import OnEvent, OnTick, Progression, Refill, no_refill, no_tick
 from harness.stages import StageResult, run_stage
 
 
 class InlineScheduler:
     """One stage at a time, in plan order."""
 
-    def run(self, stages: Sequence[Stage], context: RunContext, on_event: OnEvent) -> dict[str, StageResult]:
-        """See `Scheduler.run`."""
-        progression = Progression(stages, on_event)
+    def run(
+        self,
+        stages: Sequence[Stage],
+        context: RunContext,
+        on_event: OnEvent,
+        *,
+        refill: Refill = no_refill,
+        on_tick: OnTick = no_tick,
+    ) -> dict[str, StageResult]:
+        """See `Scheduler.run`; ticks whenever a stage reports."""
+        progression = Progression(stages, on_event, refill)
         while (stage := progression.start_next()) is not None:
-            progression.end(run_stage(stage, context))
+            progression.end(run_stage(stage, context, on_report=on_tick))
         return progression.results
 
     def close(self) -> None:

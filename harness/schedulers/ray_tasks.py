@@ -14,10 +14,11 @@ from typing import Any
 from harness.context import RunContext
 from harness.errors import UsageError
 from harness.plan import Stage
-from harness.schedulers.base import OnEvent, Progression
+from harness.schedulers.base import OnEvent, OnTick, Progression, Refill, no_refill, no_tick
 from harness.stages import StageResult, run_stage
 
 _OBJECT_STORE_BYTES = 200 * 2**20
+_TICK_SECONDS = 0.2
 _CRASH_RETRIES = 1
 """How often a stage is started again after its worker process died."""
 
@@ -48,20 +49,31 @@ class RayScheduler:
                 "use --scheduler inline to run without it"
             ) from None
 
-    def run(self, stages: Sequence[Stage], context: RunContext, on_event: OnEvent) -> dict[str, StageResult]:
+    def run(
+        self,
+        stages: Sequence[Stage],
+        context: RunContext,
+        on_event: OnEvent,
+        *,
+        refill: Refill = no_refill,
+        on_tick: OnTick = no_tick,
+    ) -> dict[str, StageResult]:
         """See `Scheduler.run`. Raises UsageError when a stage asks for more than the cluster has."""
         self._refuse_impossible(context)
         task = self._ray.remote(_run_stage).options(
             num_cpus=context.threads, num_gpus=context.gpus_per_trial, max_retries=0
         )
-        progression = Progression(stages, on_event)
+        progression = Progression(stages, on_event, refill)
         running: dict[Any, Stage] = {}
         crashes: dict[str, int] = {}
         slots = self._slots(context)
-        while not progression.finished:
+        while True:
             while len(running) < slots and (stage := progression.start_next()) is not None:
                 running[task.remote(stage, context)] = stage
-            done, _ = self._ray.wait(list(running), num_returns=1, timeout=1.0)
+            if not running:
+                return progression.results
+            done, _ = self._ray.wait(list(running), num_returns=1, timeout=_TICK_SECONDS)
+            on_tick()
             for reference in done:
                 stage = running.pop(reference)
                 result = self._result(reference, stage)
@@ -74,7 +86,6 @@ class RayScheduler:
                         stage.key, "failed", reason=f"the worker process died {crashes[stage.key]} times"
                     )
                 progression.end(result)
-        return progression.results
 
     def close(self) -> None:
         """Stop the local Ray or leave the cluster; running tasks end."""

@@ -58,7 +58,7 @@ def cached_suite_seconds(folder: Path, repeats: int) -> list[float]:
 def _run(request: Request) -> Session:
     session = open_session(request)
     console = Console(file=io.StringIO())
-    outcome = run_session(session, InlineScheduler, console)
+    outcome = run_session(session, InlineScheduler(), console)
     Tracker(f"sqlite:///{session.store.root / 'mlflow.db'}").log(outcome.records, session.suite.name)
     console.print(render(board_of(outcome.records), "table", console=console))
     return session

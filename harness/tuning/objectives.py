@@ -1,0 +1,114 @@
+"""What a search maximises or minimises, and how a try's artifacts become its values.
+
+accuracy        the task's metric on the split `tune`, which no leaderboard reads; percent, higher is better
+agreement       the student's answers that are the teacher's, on held-out synthetic images; percent; data-free
+seconds         synthesis and quantization, wall-clock
+gpu_seconds     the same where they run on a GPU, times the GPUs a stage holds
+peak_memory_mb  of synthesis, quantization and evaluation
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.context import RunContext
+from harness.errors import UsageError
+from harness.store import Store
+from methods.settings import suggestion
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from backbones import Backbone
+
+DIRECTIONS: dict[str, Literal["minimize", "maximize"]] = {
+    "accuracy": "maximize",
+    "agreement": "maximize",
+    "seconds": "minimize",
+    "gpu_seconds": "minimize",
+    "peak_memory_mb": "minimize",
+}
+QUALITIES = ("accuracy", "agreement")
+_REPORTS = 10
+"""Values that a try reports while it trains."""
+
+
+def parse_objectives(text: str | None, data_use: str, device: str) -> tuple[str, ...]:
+    """The objectives of `accuracy,seconds`; without text the one that suits what the method may see.
+
+    Raises UsageError with every fault.
+    """
+    if not text:
+        return ("accuracy",) if data_use == "real images" else ("agreement",)
+    names = tuple(word.strip() for word in text.split(",") if word.strip())
+    faults = [f"unknown objective '{n}'{suggestion(n, DIRECTIONS)}" for n in names if n not in DIRECTIONS]
+    if len(set(names)) != len(names):
+        faults.append("an objective stands twice")
+    if not faults and sum(name in QUALITIES for name in names) != 1:
+        faults.append("exactly one of accuracy and agreement is needed; the costs come beside it")
+    if "gpu_seconds" in names and not device.startswith("cuda"):
+        faults.append("gpu_seconds needs a GPU (--device cuda); on this device use seconds")
+    if faults:
+        raise UsageError.of([f"--objective {text}: {fault}" for fault in faults])
+    return names
+
+
+def quality_of(objectives: Sequence[str]) -> str:
+    """`accuracy` or `agreement`."""
+    return next(name for name in objectives if name in QUALITIES)
+
+
+def values_of(
+    objectives: Sequence[str], artifacts: Sequence[Mapping[str, Any]], context: RunContext
+) -> list[float]:
+    """A try's values, each the mean over its seeds; `artifacts` describe their evaluations."""
+
+    def value(name: str, meta: Mapping[str, Any]) -> float:
+        if name in QUALITIES:
+            return meta["metrics"].get(meta["metric"], float("nan"))
+        if name == "peak_memory_mb":
+            return meta["cost"]["peak_memory_mb"]
+        seconds = meta["cost"]["synthesis_seconds"] + meta["cost"]["quantization_seconds"]
+        return seconds * (context.gpus_per_trial if name == "gpu_seconds" else 1)
+
+    return [statistics.fmean(value(name, meta) for meta in artifacts) for name in objectives]
+
+
+@dataclass(frozen=True)
+class TaskWatch:
+    """Scores a student on the tuning split while it trains."""
+
+    task: str
+    reference: str
+    """Key of the teacher's evaluation on that split."""
+    reports: int = _REPORTS
+
+    def score(self, student: nn.Module, teacher: Backbone, context: RunContext, store: Store) -> float:
+        """The task's primary metric."""
+        from harness.stages import task_of
+
+        task = task_of(self.task, context)
+        outputs = store.tensors(self.reference)["outputs"].float()
+        found = task.evaluate(
+            student, teacher, "tune", reference=outputs, batch_size=context.batch_size
+        ).metrics
+        return found[task.primary_metric]
+
+
+@dataclass(frozen=True)
+class AgreementWatch:
+    """Scores a student against the teacher on synthetic images while it trains."""
+
+    images: str
+    """Key of the images' synthesis."""
+    reports: int = _REPORTS
+
+    def score(self, student: nn.Module, teacher: Backbone, context: RunContext, store: Store) -> float:
+        """Agreement in percent."""
+        from harness.tuning.agreement import compared, probe_images
+
+        images = probe_images(store, self.images)
+        return compared(student, teacher, images, context.batch_size).metrics["agreement"]

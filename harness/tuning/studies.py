@@ -1,0 +1,329 @@
+"""Optuna studies: where they are kept, who may join them, and what a process that died has left behind.
+
+    STORE/studies/journal.log        Optuna's journal, the default storage
+    STORE/studies/ask.lock           held while a process counts, asks and signs a trial
+    STORE/studies/owners/<id>.lock   held by a searching process for as long as it lives
+
+Optuna's heartbeats do not run with ask and tell, and the journal has none. A searching process therefore
+signs its trials and holds a file lock, which the kernel drops with the process: a running trial whose
+owner's lock is free was interrupted, and its parameters are queued again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import time
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal, cast
+
+from harness.errors import UsageError
+from harness.tuning.space import Dimension, Space
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
+    from optuna.storages import BaseStorage
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
+
+SAMPLERS = ("tpe", "gp", "random", "grid", "nsga2")
+PRUNERS = ("none", "median", "hyperband")
+SUBJECT = "subject"
+"""Study attribute: what is searched, so that another search under the same name is refused."""
+OWNER = "owner"
+"""Trial attribute: the process that runs it."""
+AGAIN = "again"
+"""Trial attribute: number of the interrupted trial whose parameters it repeats."""
+DEFAULT = "default"
+"""Trial attribute: true for the settings before the search."""
+LATE = "late"
+"""Trial attribute: true where the time budget ended before the trial did; such a trial does not count."""
+_SECONDS = "seconds."
+"""Prefix of the study attributes that hold how long each process has searched."""
+_STARTUP_TRIALS = 5
+_CONNECT_SECONDS = 5
+
+
+class Owners:
+    """The searching processes of a store: this one's identity, and whether others live."""
+
+    def __init__(self, store: Path) -> None:
+        self._folder = store / "studies" / "owners"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self.id = uuid.uuid4().hex[:12]
+        self._lock = self._path(self.id).open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+    def _path(self, owner: str) -> Path:
+        return self._folder / f"{owner}.lock"
+
+    def is_gone(self, owner: str) -> bool:
+        """Whether an owner of this store has died; false for one that searches from another store."""
+        if owner == self.id:
+            return False
+        try:
+            with self._path(owner).open() as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (FileNotFoundError, BlockingIOError):
+            return False
+        return True
+
+    def close(self) -> None:
+        """Let go: what this process still runs counts as interrupted from now on."""
+        self._lock.close()
+
+
+@contextlib.contextmanager
+def asking(store: Path) -> Iterator[None]:
+    """Hold the store's right to count, ask and sign; another process waits."""
+    with (store / "studies" / "ask.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def open_storage(url: str | None, store: Path) -> BaseStorage:
+    """The study storage at `url`, or the store's journal; raises UsageError at once when out of reach."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if url is None:
+        return _journal(store)
+    from optuna.storages import RDBStorage
+
+    connect = {"connect_timeout": _CONNECT_SECONDS} if url.startswith("postgresql") else {}
+    _refuse_unreachable(url, connect)
+    try:
+        return RDBStorage(url, engine_kwargs={"connect_args": connect, "pool_pre_ping": True})
+    except Exception as error:  # SQLAlchemy's drivers raise unrelated kinds
+        raise UsageError(_unreachable(url, error)) from None
+
+
+def _journal(store: Path) -> BaseStorage:
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    path = store / "studies" / "journal.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = _KernelLock(path.with_name("journal.lock"))
+    lock.acquire()
+    try:
+        _mend(path)
+    finally:
+        lock.release()
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=cast("Any", lock)))
+
+
+class _KernelLock:
+    """A lock for Optuna's journal that ends with its process, so that a kill leaves nothing to wait for."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[str] | None = None
+
+    def acquire(self) -> bool:
+        self._file = self._path.open("w")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        assert self._file is not None
+        self._file.close()
+
+
+def _mend(journal: Path) -> None:
+    """Cut a torn last line off, keeping a copy: a kill in the middle of a write leaves one."""
+    if not journal.exists():
+        return
+    content = journal.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        shutil.copy(journal, journal.with_name(f"journal.torn-{int(time.time())}.log"))
+        os.truncate(journal, whole)
+
+
+def _refuse_unreachable(url: str, connect: Mapping[str, Any]) -> None:
+    """Connect once before Optuna makes tables; a missing folder of an SQLite file is not made."""
+    import sqlalchemy
+
+    try:
+        engine = sqlalchemy.create_engine(url, connect_args=dict(connect))
+        with engine.connect():
+            pass
+        engine.dispose()
+    except Exception as error:  # SQLAlchemy's drivers raise unrelated kinds
+        raise UsageError(_unreachable(url, error)) from None
+
+
+def _unreachable(url: str, error: Exception) -> str:
+    cause = " ".join(str(error).partition("(Background on")[0].split())[:300]
+    return (
+        f"--study-storage {shown_url(url)} cannot be used ({cause}): give postgresql://USER@HOST/DATABASE or "
+        "sqlite:///FILE, or leave it out for the store's own journal"
+    )
+
+
+def shown_url(url: str) -> str:
+    """A storage's address without its password."""
+    before, at, after = url.rpartition("@")
+    scheme, separator, user = before.partition("://")
+    return f"{scheme}{separator}{user.partition(':')[0]}{at}{after}" if at else url
+
+
+def open_study(
+    storage: BaseStorage,
+    name: str,
+    subject: Mapping[str, Any],
+    directions: Sequence[Literal["minimize", "maximize"]],
+    *,
+    sampler: BaseSampler,
+    pruner: BasePruner,
+    resume: bool,
+) -> Study:
+    """A new study, or with `resume` the one of that name; raises UsageError when that cannot be.
+
+    `subject` says what is searched, in plain JSON; a study of another subject is refused.
+    """
+    import optuna
+
+    try:
+        study = optuna.create_study(
+            storage=storage, study_name=name, directions=list(directions), sampler=sampler, pruner=pruner
+        )
+    except optuna.exceptions.DuplicatedStudyError:
+        study = optuna.load_study(storage=storage, study_name=name, sampler=sampler, pruner=pruner)
+        _refuse_other_subject(study, subject)
+        if not resume and study.trials:
+            raise UsageError(
+                f"study '{name}' is there with {len(study.trials)} trials: give --resume to go on "
+                "with it, or --study NAME for a new one"
+            ) from None
+    if SUBJECT not in study.user_attrs:
+        study.set_user_attr(SUBJECT, dict(subject))
+    return study
+
+
+def _refuse_other_subject(study: Study, subject: Mapping[str, Any]) -> None:
+    known = study.user_attrs.get(SUBJECT, subject)
+    differing = [key for key in {**known, **subject} if known.get(key) != subject.get(key)]
+    if differing:
+        what = "; ".join(
+            f"its {key} {_brief(known.get(key))}, now {_brief(subject.get(key))}" for key in differing
+        )
+        raise UsageError(f"study '{study.study_name}' is another search ({what}): give --study NAME")
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return f"is {text}" if len(text) <= 60 else "differs"
+
+
+def distributions(space: Space) -> dict[str, BaseDistribution]:
+    """The space in Optuna's terms."""
+    return {dimension.name: _distribution(dimension) for dimension in space.dimensions}
+
+
+def _distribution(dimension: Dimension) -> BaseDistribution:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if dimension.choices:
+        return CategoricalDistribution(dimension.choices)
+    assert dimension.low is not None
+    assert dimension.high is not None
+    if dimension.integer:
+        return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log)
+    return FloatDistribution(float(dimension.low), float(dimension.high), log=dimension.log)
+
+
+def make_sampler(name: str, seed: int, jobs: int) -> BaseSampler:
+    """The sampler of that name; a grid's points are queued one by one, so nothing is left to sample."""
+    from optuna import samplers
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some are marked experimental
+        if name == "tpe":
+            return samplers.TPESampler(seed=seed, multivariate=True, constant_liar=jobs > 1)
+        if name == "gp":
+            return samplers.GPSampler(seed=seed)
+        if name == "nsga2":
+            return samplers.NSGAIISampler(seed=seed, population_size=20)
+        return samplers.RandomSampler(seed=seed)
+
+
+def make_pruner(name: str, reports: int) -> BasePruner:
+    """The pruner of that name for values that come at most `reports` times per trial."""
+    from optuna import pruners
+
+    if name == "median":
+        return pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS, n_warmup_steps=0)
+    if name == "hyperband":
+        return pruners.HyperbandPruner(min_resource=1, max_resource=reports, reduction_factor=3)
+    return pruners.NopPruner()
+
+
+def queue_first(study: Study, space: Space, grid: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Queue the settings before the search, then a grid's points; those that are known are not queued again.
+
+    A setting whose value before the search lies outside of a narrowed range is drawn instead.
+    """
+    inside = {d.name: d.default for d in space.dimensions if d.holds(d.default)}
+    is_default = {DEFAULT: True} if len(inside) == len(space.dimensions) else {}
+    study.enqueue_trial(inside, user_attrs=is_default, skip_if_exists=True)
+    for point in grid:
+        study.enqueue_trial(dict(point), skip_if_exists=True)
+
+
+def queue_interrupted(study: Study, owners: Owners) -> list[int]:
+    """End the running trials of owners that are gone and queue their parameters again; their numbers.
+
+    Call it while `asking`: a trial without owner then belongs to a process that died before it signed.
+    """
+    from optuna.trial import TrialState
+
+    numbers = []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        owner = trial.user_attrs.get(OWNER)
+        if owner is not None and not owners.is_gone(owner):
+            continue
+        study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        fixed = trial.system_attrs.get("fixed_params", {})
+        kept = {key: trial.user_attrs[key] for key in (DEFAULT,) if key in trial.user_attrs}
+        study.enqueue_trial({**fixed, **trial.params}, user_attrs={AGAIN: trial.number, **kept})
+        numbers.append(trial.number)
+    return numbers
+
+
+def counted(study: Study) -> list[FrozenTrial]:
+    """Trials that used the budget: finished ones, pruned and failed included, and running ones."""
+    from optuna.trial import TrialState
+
+    trials = study.get_trials(deepcopy=False)
+    repeated = {trial.user_attrs.get(AGAIN) for trial in trials}
+    return [
+        trial
+        for trial in trials
+        if trial.state != TrialState.WAITING
+        and not trial.user_attrs.get(LATE)
+        and not (trial.state == TrialState.FAIL and trial.number in repeated)
+    ]
+
+
+def seconds_used(study: Study) -> float:
+    """Seconds that all processes have searched in this study."""
+    return sum(v for key, v in study.user_attrs.items() if key.startswith(_SECONDS))
+
+
+def note_seconds(study: Study, owner: str, seconds: float) -> None:
+    """Say how long this process has searched."""
+    study.set_user_attr(f"{_SECONDS}{owner}", seconds)
+
+
+def processes(study: Study) -> int:
+    """How many processes have searched in this study; each draws from a seed of its own."""
+    return sum(key.startswith(_SECONDS) for key in study.user_attrs)
