@@ -90,11 +90,8 @@ def tune_method(
     search = _Preparation.of(request, options)
     search.check_teacher(scheduler, console)
     search.make_parents(scheduler, console)
-    with_owner = studies.Owners(search.context.store)
-    try:
-        return search.run(with_owner, scheduler, tracker, console)
-    finally:
-        with_owner.close()
+    with studies.Owners(search.context.store) as owners:
+        return search.run(owners, scheduler, tracker, console)
 
 
 @dataclass(frozen=True)

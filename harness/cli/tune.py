@@ -25,7 +25,13 @@ EPILOG = (
 
 def tune(
     suite: o.SuiteOption,
-    method: str = typer.Option("", "--method", "--methods", "-m", help="The method to search."),
+    method: str = typer.Option(
+        "",
+        "--method",
+        "--methods",
+        "-m",
+        help="What to search; several methods get the same budget each.",
+    ),
     backbone: str = typer.Option("", "--backbone", "--backbones", help="Only this backbone."),
     bits: str = typer.Option("", "--bits", help="Only this bit-width."),
     trials: int = typer.Option(50, min=1, help="Trials of the study, pruned and failed ones included."),
@@ -89,8 +95,9 @@ def tune(
 
     if all_methods == bool(method):
         raise UsageError("choose with --method NAME what is searched, or give --all-methods")
-    if all_methods and (study or space):
-        raise UsageError("--all-methods: --study and --space are about one method")
+    several = all_methods or len(o.split(method)) > 1
+    if several and (study or space):
+        raise UsageError("--study and --space are about one method, several are searched here")
     console, made = o.console(), o.scheduler_of(scheduler, ray_address)
     request = o.request(
         suite=suite,
@@ -126,7 +133,7 @@ def tune(
         seed=seed,
         probe=probe,
         final_seeds=_whole_numbers(final_seeds),
-        equally=all_methods,
+        equally=several,
     )
     if tracking_uri is not None:
         o.refuse_unreachable(tracking_uri, suite)

@@ -157,7 +157,7 @@ def write_plots(
 def _write_html(path: Path, plot: Callable[..., Any], study: Study, settings: Mapping[str, Any]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna marks its plots experimental
-        plot(study, **settings).write_html(path, include_plotlyjs=True)
+        plot(study, **settings).write_html(path, include_plotlyjs="directory")
 
 
 def _write_png(path: Path, plot: Callable[..., Any], study: Study, settings: Mapping[str, Any]) -> None:

@@ -8,7 +8,9 @@
     lsq_qat:
       learning_rate: {low: 1.0e-5, high: 1.0e-2}
 
-A name is `maskaq.entropy_weight`; the fields of both are declared in `methods.settings`.
+A name is `maskaq.entropy_weight`; the fields of both are declared in `methods.settings`. Fields that a budget
+sets (iterations, images, epochs) are searched only where the file names them: a search should not buy its
+gain with more work than the row that it is compared with.
 """
 
 from __future__ import annotations
@@ -131,7 +133,7 @@ def declared_space(
             if name not in fields:
                 faults.append(f"{owner}: unknown field '{name}'{suggestion(str(name), fields)}")
         for name, field in fields.items():
-            if wanted.get(name, field.metadata.get("tunable", False)) is False:
+            if wanted.get(name, _is_searched(field)) is False:
                 continue
             faults_before = len(faults)
             change = wanted.get(name, {})
@@ -144,6 +146,10 @@ def declared_space(
         where = f"--space {file}: it leaves nothing to search of" if file else "nothing can be searched of"
         raise UsageError(f"{where} {method} with {engine}: name some of their fields in a --space file")
     return Space(method, engine, tuple(dimensions))
+
+
+def _is_searched(field: Any) -> bool:
+    return field.metadata.get("tunable", False) and not field.metadata.get("budgets")
 
 
 def _dimension(owner: str, config: Any, field: Any, change: Mapping[str, Any]) -> Dimension:

@@ -49,6 +49,8 @@ _SECONDS = "seconds."
 """Prefix of the study attributes that hold how long each process has searched."""
 _STARTUP_TRIALS = 5
 _CONNECT_SECONDS = 5
+_BRIEF = 60
+"""Letters of a value that an error shows."""
 
 
 class Owners:
@@ -75,7 +77,10 @@ class Owners:
             return False
         return True
 
-    def close(self) -> None:
+    def __enter__(self) -> Owners:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         """Let go: what this process still runs counts as interrupted from now on."""
         self._lock.close()
 
@@ -96,11 +101,13 @@ def open_storage(url: str | None, store: Path) -> BaseStorage:
     if url is None:
         return _journal(store)
     from optuna.storages import RDBStorage
+    from sqlalchemy.pool import NullPool
 
     connect = {"connect_timeout": _CONNECT_SECONDS} if url.startswith("postgresql") else {}
     _refuse_unreachable(url, connect)
     try:
-        return RDBStorage(url, engine_kwargs={"connect_args": connect, "pool_pre_ping": True})
+        # A search talks to its study a few times a second at most: no connection is kept in between.
+        return RDBStorage(url, engine_kwargs={"connect_args": connect, "poolclass": NullPool})
     except Exception as error:  # SQLAlchemy's drivers raise unrelated kinds
         raise UsageError(_unreachable(url, error)) from None
 
@@ -213,15 +220,14 @@ def _refuse_other_subject(study: Study, subject: Mapping[str, Any]) -> None:
     known = study.user_attrs.get(SUBJECT, subject)
     differing = [key for key in {**known, **subject} if known.get(key) != subject.get(key)]
     if differing:
-        what = "; ".join(
-            f"its {key} {_brief(known.get(key))}, now {_brief(subject.get(key))}" for key in differing
-        )
+        what = "; ".join(_difference(key, known.get(key), subject.get(key)) for key in differing)
         raise UsageError(f"study '{study.study_name}' is another search ({what}): give --study NAME")
 
 
-def _brief(value: Any) -> str:
-    text = str(value)
-    return f"is {text}" if len(text) <= 60 else "differs"
+def _difference(key: str, known: Any, now: Any) -> str:
+    if max(len(str(known)), len(str(now))) > _BRIEF:
+        return f"its {key} differs"
+    return f"its {key} is {known}, now {now}"
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:

@@ -65,7 +65,7 @@ class SearchView:
                 f"try {ended.tried.number} {self._outcome(ended)}, "
                 f"{time.monotonic() - ended.tried.started:.1f} s: {self._changes(ended.tried)}",
                 markup=False,
-                highlight=False,
+                soft_wrap=True,
             )
 
     def _table(self) -> Any:

@@ -1,0 +1,357 @@
+"""Whole searches through the command line's own entry, with a planted engine that a setting damages."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from harness.cli.main import app
+from harness.errors import UsageError
+from harness.store import Store
+from results.tracking import Tracker, local_uri
+
+ROOT = Path(__file__).resolve().parents[3]
+PLUGIN = Path(__file__).parent / "planted_search.py"
+SUITE = """\
+description: planted.
+task: digits
+backbones: [digits_vit]
+bits: [w8a8]
+methods: [planted_dots, planted_other, planted_plain]
+budget: smoke
+overrides: {psaq_vit: {batch_size: 128}}
+"""
+STUDY = "planted-planted_dots-planted_damage-digits_vit-w8a8-"
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    """A store with a database, full-precision scores and probe images: every search starts with these."""
+    folder = tmp_path_factory.mktemp("prepared")
+    (folder / "planted.yaml").write_text(SUITE)
+    for objective in ("agreement", "accuracy"):
+        done = invoke(folder, "--method", "planted_dots", "--trials", "1", "--objective", objective)
+        assert done.exit_code == 0
+    shutil.rmtree(folder / "store" / "studies")
+    (folder / "store" / "mlflow.db").unlink()
+    Tracker(local_uri(folder / "store")).load("nothing")
+    return folder
+
+
+def arguments(folder: Path, *more: str) -> list[str]:
+    places = ["--suite", str(folder / "planted.yaml"), "--store", str(folder / "store")]
+    where = [*places, "--plugin", str(PLUGIN), "--device", "cpu"]
+    scheduler = [] if "--scheduler" in more else ["--scheduler", "inline"]
+    return ["tune", *where, *scheduler, *more]
+
+
+def invoke(folder: Path, *more: str):
+    result = CliRunner().invoke(app, arguments(folder, *more))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture
+def folder(tmp_path, prepared) -> Path:
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def trials(folder: Path, name: str = f"{STUDY}agreement") -> list[dict[str, str]]:
+    with (folder / "store" / "studies" / name / "trials.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def records(folder: Path, suite: str):
+    return Tracker(local_uri(folder / "store")).load(suite)
+
+
+def test_a_search_finds_less_damage_and_measures_it_on_other_images_and_seeds(folder):
+    done = invoke(
+        folder, "--method", "planted_dots", "--trials", "12", "--objective", "accuracy", "--pruner", "none"
+    )
+    assert done.exit_code == 0
+    rows = trials(folder, f"{STUDY}accuracy")
+    assert len(rows) == 12
+    assert rows[0]["default"] == "True"
+    assert float(rows[0]["planted_damage.damage"]) == 0.3
+    best = yaml.safe_load((folder / "store" / "studies" / f"{STUDY}accuracy" / "best.yaml").read_text())
+    assert set(best["overrides"]["planted_dots"]) == {"contrast", "planted_damage"}
+    facts = best["tuned"]["planted_dots"]
+    assert (facts["trials"], facts["objective"], facts["split"]) == (12, "accuracy", "tune")
+    final = records(folder, f"{STUDY}accuracy-final")
+    by_method = {(r.method, bool(r.tuning)): r for r in final}
+    assert {r.split for r in final} == {"report"}
+    assert {r.seed for r in final if r.method == "planted_dots"} == {1, 2, 3}
+    tuned, default = by_method["planted_dots", True], by_method["planted_dots", False]
+    assert tuned.metrics["top1"] >= default.metrics["top1"]
+    assert "paper defaults" in done.stdout
+    assert "tuned, 12 trials" in done.stdout
+
+
+def test_tries_are_nested_runs_scored_on_the_tuning_split_which_reporting_never_reads(folder):
+    from tasks.digits import Digits
+
+    invoke(folder, "--method", "planted_dots", "--trials", "2", "--objective", "accuracy")
+    from mlflow import MlflowClient
+
+    client = MlflowClient(local_uri(folder / "store"))
+    runs = client.search_runs([client.get_experiment_by_name("dfq-harness").experiment_id])
+    (parent,) = [run for run in runs if "study" in run.data.tags]
+    nested = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert len(nested) == 2
+    assert not any(key.startswith("suite.") for run in nested for key in run.data.tags)
+    tried = [json.loads(run.data.tags["record.000"]) for run in nested]
+    assert {record["split"] for record in tried} == {"tune"}
+    assert {record["samples_digest"] for record in tried} == {Digits().facts("tune").digest}
+    final = records(folder, f"{STUDY}accuracy-final")
+    assert {record.samples_digest for record in final} == {Digits().facts("report").digest}
+    files = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert {"best.yaml", "trials.csv", "history.html", "history.png", "slice.png"} <= files
+
+
+def test_the_data_free_objective_is_the_default_and_reads_no_data_at_all(folder, monkeypatch):
+    from tasks.digits import Digits
+
+    seen = []
+    original = Digits.evaluate
+
+    def watched(self, model, backbone, split, **options):
+        seen.append(split)
+        return original(self, model, backbone, split, **options)
+
+    monkeypatch.setattr(Digits, "evaluate", watched)
+    invoke(folder, "--method", "planted_dots", "--trials", "3")
+    assert len(trials(folder)) == 3
+    assert seen == ["report"] * 3  # the tuned row of the final comparison; the rest was there
+
+
+def test_one_job_repeats_exactly(folder, tmp_path):
+    columns = []
+    for copy in ("a", "b"):
+        other = tmp_path / copy
+        shutil.copytree(folder, other, ignore=shutil.ignore_patterns("a", "b"))
+        invoke(other, "--method", "planted_dots", "--trials", "11", "--jobs", "1")
+        columns.append([(row["agreement"], row["planted_damage.damage"]) for row in trials(other)])
+    assert columns[0] == columns[1]
+
+
+def test_a_repeated_search_costs_no_stage(folder):
+    invoke(folder, "--method", "planted_dots", "--trials", "3")
+    before = set((folder / "store" / "artifacts").iterdir())
+    done = invoke(folder, "--method", "planted_dots", "--trials", "3", "--resume")
+    assert done.exit_code == 0
+    assert set((folder / "store" / "artifacts").iterdir()) == before
+    assert len(trials(folder)) == 3
+
+
+def test_the_best_settings_run_in_any_suite_and_say_how_they_were_found(folder):
+    invoke(folder, "--method", "planted_dots", "--trials", "3")
+    best = folder / "store" / "studies" / f"{STUDY}agreement" / "best.yaml"
+    narrowed = ["--methods", "planted_dots", "--set-file", str(best), "--seeds", "1"]
+    run = ["run" if word == "tune" else word for word in arguments(folder, *narrowed)]
+    done = CliRunner().invoke(app, run)
+    assert done.exit_code == 0
+    (record,) = [r for r in records(folder, "planted") if r.method == "planted_dots"]
+    assert record.tuning["trials"] == 3
+    assert "tuned, 3 trials" in done.stdout
+
+
+def test_several_methods_get_the_same_budget_and_end_in_a_suite(folder):
+    done = invoke(folder, "--method", "planted_dots,planted_other", "--trials", "2")
+    assert done.exit_code == 0
+    written = yaml.safe_load((folder / "store" / "studies" / "planted-tuned.yaml").read_text())
+    for name in ("planted_dots", "planted_other"):
+        (variant,) = written["variants"][name]
+        assert variant["tuned"]["trials"] == 2
+        assert variant["tuned"]["equally"] is True
+    rows = records(folder, "planted-tuned")
+    assert {"gaussian_noise", "real_data", "planted_dots", "planted_other"} <= {r.method for r in rows}
+    assert done.stdout.count("equally tuned, 2") == 2
+    again = ["leaderboard", "--suite", str(folder / "store" / "studies" / "planted-tuned.yaml")]
+    again += ["--store", str(folder / "store"), "--plugin", str(PLUGIN), "--format", "csv"]
+    table = list(csv.DictReader(CliRunner().invoke(app, again).stdout.splitlines()))
+    labels = {row["variant"] for row in table if row["method"] == "planted_dots"}
+    assert labels == {"paper defaults", "equally tuned, 2 trials"}
+
+
+def test_costs_beside_quality_give_a_pareto_front(folder):
+    done = invoke(
+        folder,
+        "--method",
+        "planted_dots",
+        "--trials",
+        "4",
+        "--objective",
+        "agreement,seconds",
+        "--sampler",
+        "nsga2",
+    )
+    assert done.exit_code == 0
+    name = f"{STUDY}agreement-seconds"
+    front = [line for line in done.stdout.splitlines() if line.startswith("Pareto front: try")]
+    points = [(float(row["agreement"]), float(row["seconds"])) for row in trials(folder, name)]
+    assert front
+    assert all(b > 0 for _, b in points)
+    assert (folder / "store" / "studies" / name / "pareto_front.png").is_file()
+
+
+def test_a_grid_tries_every_point_once(folder):
+    (folder / "space.yaml").write_text(
+        "planted_dots: {contrast: false}\nplanted_damage: {damage: {low: 0.0, high: 1.0}, kind: false}\n"
+    )
+    space = ["--space", str(folder / "space.yaml"), "--sampler", "grid", "--grid-points", "3"]
+    invoke(folder, "--method", "planted_dots", *space)
+    tried = sorted(float(row["planted_damage.damage"]) for row in trials(folder))
+    assert tried == [0.0, 0.3, 0.5, 1.0]  # three points and the setting before the search
+
+
+def test_a_budget_in_seconds_ends_the_search_and_late_tries_do_not_count(folder, monkeypatch):
+    monkeypatch.setenv("PLANTED_SECONDS", "0.4")
+    invoke(folder, "--method", "planted_dots", "--trials", "50", "--budget-seconds", "4")
+    states = [row["state"] for row in trials(folder)]
+    assert 1 <= len(states) < 5
+    assert states[-1] == "late"
+    assert set(states[:-1]) == {"complete"}
+    best = yaml.safe_load((folder / "store" / "studies" / f"{STUDY}agreement" / "best.yaml").read_text())
+    assert best["tuned"]["planted_dots"]["trials"] == len(states) - 1
+
+
+def test_a_try_that_falls_behind_is_pruned_while_it_trains(folder):
+    (folder / "space.yaml").write_text(
+        "planted_dots: {contrast: false}\n"
+        "planted_damage: {damage: {choices: [0.0, 4.0]}, kind: false, epochs: {choices: [6]}}\n"
+    )
+    space = ["--space", str(folder / "space.yaml"), "--set", "planted_damage.epochs=6"]
+    invoke(folder, "--method", "planted_dots", "--trials", "20", "--sampler", "random", *space)
+    rows = trials(folder)
+    pruned = [row for row in rows if row["state"] == "pruned"]
+    assert pruned
+    assert {float(row["planted_damage.damage"]) for row in pruned} == {4.0}
+    stopped = Store(folder / "store").root / "reports"
+    reports = [json.loads(file.read_text()) for file in stopped.glob("*.json")]
+    assert min(map(len, reports)) < 6
+
+
+@pytest.mark.ray
+def test_through_ray_a_pruned_try_frees_its_worker_within_an_epoch(folder, monkeypatch):
+    monkeypatch.setenv("PLANTED_SECONDS", "0.5")
+    (folder / "space.yaml").write_text(
+        "planted_dots: {contrast: false}\n"
+        "planted_damage: {damage: {choices: [0.0, 4.0]}, kind: false, epochs: {choices: [8]}}\n"
+    )
+    space = ["--space", str(folder / "space.yaml"), "--set", "planted_damage.epochs=8"]
+    more = ["--trials", "9", "--sampler", "random", "--jobs", "2", "--scheduler", "ray"]
+    invoke(folder, "--method", "planted_dots", *more, *space)
+    rows = trials(folder)
+    pruned = [row for row in rows if row["state"] == "pruned"]
+    assert pruned
+    reports = Store(folder / "store").root / "reports"
+    lengths = sorted(len(json.loads(file.read_text())) for file in reports.glob("*.json"))
+    # Its first report falls behind, and the worker may finish the epoch that runs when it is asked to stop.
+    assert lengths[0] <= 2
+
+
+def start(folder: Path, *more: str) -> subprocess.Popen:
+    command = [
+        sys.executable,
+        "-m",
+        "harness.cli.main",
+        *arguments(folder, "--method", "planted_dots", *more),
+    ]
+    environment = {**os.environ, "PLANTED_SECONDS": "0.15"}
+    log = (folder / f"log-{time.monotonic_ns()}").open("w")
+    with log:
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+
+
+def finished_numbers(folder: Path) -> list[int]:
+    from optuna.trial import TrialState
+
+    from harness.tuning import studies
+
+    storage = studies.open_storage(None, folder / "store")
+    found = [s for s in storage.get_all_studies() if s.study_name == f"{STUDY}agreement"]
+    done = (TrialState.COMPLETE, TrialState.PRUNED)
+    return [t.number for s in found for t in storage.get_all_trials(s._study_id) if t.state in done]
+
+
+def wait_for(condition, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_a_search_killed_in_the_middle_goes_on_without_losing_a_try(folder):
+    process = start(folder, "--trials", "8")
+    wait_for(lambda: len(finished_numbers(folder)) >= 3)
+    time.sleep(0.3)  # into the next try
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = finished_numbers(folder)
+    done = invoke(folder, "--method", "planted_dots", "--trials", "8", "--resume")
+    assert "interrupted and queued again" in done.stdout
+    rows = trials(folder)
+    assert set(before) <= {int(row["number"]) for row in rows if row["state"] != "fail"}
+    (lost,) = [row for row in rows if row["state"] == "fail"]
+    same = [row for row in rows if row["planted_damage.damage"] == lost["planted_damage.damage"]]
+    assert len(same) == 2
+    assert len([row for row in rows if row["state"] in ("complete", "pruned")]) == 8
+
+
+def test_two_processes_share_a_study(folder):
+    first = start(folder, "--trials", "8")
+    wait_for(lambda: len(finished_numbers(folder)) >= 1)
+    second = start(folder, "--trials", "8", "--resume")
+    assert (first.wait(timeout=120), second.wait(timeout=120)) == (0, 0)
+    from harness.tuning import studies
+
+    study = studies.open_storage(None, folder / "store")
+    (found,) = study.get_all_studies()
+    tried = study.get_all_trials(found._study_id)
+    assert len(tried) == 8
+    owners = [t.user_attrs["owner"] for t in tried]
+    assert len(set(owners)) == 2
+    assert len({tuple(t.params.values()) for t in tried}) == 8
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--method", "planted_dotz"], "unknown method 'planted_dotz'"),
+        (["--method", "planted_plain"], "nothing can be searched of planted_plain with planted_frozen"),
+        (["--method", "planted_dots", "--sampler", "tpee"], "--sampler tpee: unknown: did you mean tpe"),
+        (["--method", "planted_dots", "--objective", "acuracy"], "did you mean accuracy"),
+        (["--method", "planted_dots", "--objective", "seconds"], "exactly one of accuracy and agreement"),
+        (["--method", "planted_dots", "--objective", "accuracy,gpu_seconds"], "use seconds"),
+        (
+            ["--method", "planted_dots", "--objective", "agreement,seconds", "--pruner", "median"],
+            "is not pruned",
+        ),
+        (["--method", "planted_dots", "--bits", "w4a4,w8a8"], "a search is about one bits"),
+        (["--method", "planted_dots", "--study", "a b"], "letters, digits"),
+        (["--method", "planted_dots", "--probe", "maskaq"], "makes images from the teacher alone"),
+        (["--method", "planted_dots", "--study-storage", "sqlite:////nowhere/x.db"], "cannot be used"),
+        ([], "choose with --method NAME"),
+        (["--all-methods", "--study", "x"], "are about one method"),
+    ],
+)
+def test_wrong_usage_is_said_in_a_sentence_and_leaves_nothing(tmp_path, more, said):
+    (tmp_path / "planted.yaml").write_text(SUITE)
+    with pytest.raises(UsageError) as error:
+        invoke(tmp_path, *more)
+    assert said in str(error.value)
+    assert not (tmp_path / "store" / "studies").exists()
