@@ -7,15 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from backbones.guidance import Guidance
+
 Family = Literal["vit", "swin", "yolos", "mask_rcnn"]
 """`vit` and `swin` classify; `yolos` (a ViT with detection tokens) and `mask_rcnn` (on a Swin) detect."""
+FAMILIES: frozenset[Family] = frozenset(get_args(Family))
 DETECTORS: frozenset[Family] = frozenset({"yolos", "mask_rcnn"})
+_HEADS: dict[Family, tuple[str, ...]] = {
+    "vit": ("fc_norm.", "head."),
+    "swin": ("head.",),
+    "yolos": ("norm.", "class_head.", "box_head."),
+    "mask_rcnn": ("backbone.fpn.", "rpn.", "roi_heads."),
+}
+"""How the names of modules begin that belong to neck and heads, or whose output only these read."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +100,25 @@ class Backbone:
 
     @property
     def prefix_tokens(self) -> int:
-        """Tokens before the patch tokens: 1 (CLS) for ViT and DeiT, 0 for Swin."""
-        return int(getattr(self.model, "num_prefix_tokens", 0)) if self.spec.family == "vit" else 0
+        """Tokens before the patch tokens: 1 (CLS) for ViT and DeiT, CLS and detection tokens for YOLOS, 0
+        for Swin."""
+        return 0 if self.is_windowed else int(getattr(self.model, "num_prefix_tokens", 0))
+
+    @property
+    def is_windowed(self) -> bool:
+        """Whether attention stays within windows: Swin, also as the backbone of a detector."""
+        return self.spec.family in ("swin", "mask_rcnn")
+
+    def is_of_heads(self, module: str) -> bool:
+        """Whether the module of that name belongs to neck and heads, or hands its output to these alone."""
+        return f"{module}.".startswith(_HEADS[self.spec.family])
+
+    @property
+    def guidance(self) -> Guidance:
+        """Targets for images, and losses on what the model says of them."""
+        from backbones.guidance import guidance_of
+
+        return guidance_of(self)
 
     @property
     def patch_grid(self) -> tuple[int, int]:

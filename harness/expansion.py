@@ -15,14 +15,11 @@ from harness.code_version import PROJECT, code_version
 from harness.context import RunContext
 from harness.errors import UsageError
 from harness.plan import Kind, Plan, Stage, Trial, stage_key
-from harness.suite import ANCHORS, Suite, merged
+from harness.suite import ANCHORS, Suite, engines_of, merged
 from methods.bits import FULL_PRECISION, Bits
 
 if TYPE_CHECKING:
     from tasks.base import SplitFacts
-
-_DEFAULT_ANCHOR_ENGINE = "psaq_ptq"
-"""Engine of the noise and real rows in a suite that has no method with an engine of its own."""
 
 
 def build_plan(suite: Suite, context: RunContext, weights_sha256: Mapping[str, str]) -> Plan:
@@ -46,21 +43,9 @@ def _trials_of(builder: StageBuilder, backbone: str) -> Iterable[Trial]:
     rows = [(name, varied) for name in names for varied in builder.variants(name)]
     for bits in suite.bits:
         for name, varied in rows:
-            for engine in _engines_of(suite, get_method(name)):
+            for engine in engines_of(suite, get_method(name)):
                 for seed in suite.seeds:
                     yield _quantized_trial(varied, name, engine, backbone, bits, seed, reference)
-
-
-def _engines_of(suite: Suite, method: Any) -> tuple[str, ...]:
-    """The suite's engines; else the method's own; for an anchor those of the suite's methods."""
-    from methods.registry import get_method
-
-    if suite.engines:
-        return suite.engines
-    if method.engine is not None:
-        return (method.engine,)
-    own = [get_method(name).engine for name in suite.methods]
-    return tuple(dict.fromkeys(engine for engine in own if engine)) or (_DEFAULT_ANCHOR_ENGINE,)
 
 
 def _quantized_trial(
@@ -89,7 +74,7 @@ def _quantized_trial(
             "synthesizer": _plain(builder.synthesis_config(name, engine)),
             "engine": _plain(engine_config),
         },
-        engine_protocol=get_engine(engine)(engine_config).protocol(bits),
+        engine_protocol=get_engine(engine)(engine_config, builder.suite.scope).protocol(bits),
         track="controlled" if method.engine not in (None, engine) else builder.suite.track,
     )
 
@@ -191,7 +176,7 @@ class StageBuilder:
         rivals = [
             getattr(self.synthesis_config(name, engine), "images", 0)
             for name in self.suite.methods
-            if engine in _engines_of(self.suite, get_method(name))
+            if engine in engines_of(self.suite, get_method(name))
         ]
         return {"images": max(rivals)} if rivals and max(rivals) > 0 else {}
 
@@ -246,6 +231,7 @@ class StageBuilder:
             "engine": engine,
             "engine_config": _plain(self.engine_config(name, engine)),
             "bits": str(bits),
+            "scope": self.suite.scope,
             "seed": seed,
         }
         if synthesis is None:

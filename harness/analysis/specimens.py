@@ -56,13 +56,16 @@ def fetch(request: Request, console: Any) -> Specimens:
     Without a suite: psaq_vit and mimiq at w4a4 under budget fast. `console` hears of the stages that run.
     Raises UsageError for wrong requests, HarnessError when there are no real images to compare with.
     """
-    from backbones import load_backbone
+    from backbones import SPECS, load_backbone
+    from backbones.base import DETECTORS
     from harness.stages import stored_student
     from tasks.base import DataError
 
     builder, context = open_workbench(_completed(request))
     suite = builder.suite
     backbone, bits, engine, seed = suite.backbones[0], suite.bits[0], suite.engines[0], suite.seeds[0]
+    if SPECS[backbone].family in DETECTORS:
+        raise UsageError(f"--backbone {backbone}: an analysis compares class answers, this is a detector")
     try:
         stages = {name: _stages(builder, name) for name in (*REFERENCES, *suite.methods)}
     except DataError as error:

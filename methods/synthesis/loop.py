@@ -1,11 +1,12 @@
 """The optimisation of images that every synthesizer of this project shares: noise in, images out.
 
 A method says what its images are optimised for (`Objective`); this module does the rest: batches, noise,
-labels, schedule, clamp, progress, and the check that images came out. It knows no loss term.
+targets, schedule, clamp, progress, and the check that images came out. It knows no loss term.
 
     class MyObjective(Objective):
         def losses(self, images, view, iteration):
-            return {"one_hot": one_hot_loss(self.batch.teacher.model(view), self.batch.labels)}
+            guidance = self.batch.teacher.guidance
+            return {"one_hot": guidance.loss(self.batch.teacher.model(view), self.batch.labels)}
 
     class MySynthesizer(ImageOptimizer):
         Config = MyConfig            # with images, batch_size, iterations and learning_rate
@@ -39,7 +40,7 @@ class Batch:
 
     teacher: Backbone
     labels: Tensor
-    """(B,) int64 classes, on the teacher's device."""
+    """Targets of the teacher's guidance, on its device; for a classifier (B,) int64 classes."""
     generator: Generator
     """On the CPU; this batch's only source of randomness."""
     student: nn.Module | None = None
@@ -104,7 +105,7 @@ class ImageOptimizer(Synthesizer):
         made, labels, final = [], [], []
         for done, size in enumerate(sizes):
             own = torch.Generator().manual_seed(_draw_seed(generator))
-            drawn = torch.randint(teacher.num_classes, (size,), generator=own).to(teacher.device)
+            drawn = teacher.guidance.draw(size, generator=own).to(teacher.device)
             objective = self.Objective(self.config, Batch(teacher, drawn, own, student, epoch))
             start = self.start(done, size, teacher, generator=own)
             counted = _counted(progress, done * self.config.iterations, total)
