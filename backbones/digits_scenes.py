@@ -22,7 +22,7 @@ TUNE_SCENES = 100
 REPORT_SCENES = 200
 
 _FEWEST_DIGITS = 2
-_DIGIT_SIDES = (24.0, 44.0)
+_DIGIT_SIDES = (22.0, 40.0)
 """Pixels: smallest and largest side of the square that holds a digit."""
 _MOST_OVERLAP = 0.1
 """Of the smaller one of two digits' squares, so that it stays clear which box is whose."""
@@ -77,8 +77,14 @@ def load_scenes(split: DigitsSplit, count: int, seed: int) -> Scenes:
     """Draw `count` scenes with the digits of a split; the same arguments give the same scenes."""
     import torch
 
-    digits = load_digits_split(split)
     generator = torch.Generator().manual_seed(seed * len(_SEEDS) + _SEEDS[split])
+    return draw_scenes(load_digits_split(split), count, generator=generator)
+
+
+def draw_scenes(digits: Digits, count: int, *, generator: Generator) -> Scenes:
+    """Draw `count` scenes with the given digits, whose images the caller may have varied."""
+    import torch
+
     chunks = [min(_CHUNK, count - start) for start in range(0, count, _CHUNK)]
     parts = [_draw(digits, size, generator) for size in chunks]
     return Scenes(
@@ -175,27 +181,25 @@ def _overlap(tries: Tensor, placed: Tensor, present: Tensor) -> Tensor:
         return torch.zeros(tries.shape[1:])
     (side, x, y), (sides, xs, ys) = tries.unsqueeze(-1), placed.unsqueeze(2)
     reach, smaller = (side + sides) / 2, torch.minimum(side, sides)
-    common = [
-        torch.minimum(reach - gap.abs(), smaller).clamp(min=0) for gap in (x - xs, y - ys)
-    ]
+    common = [torch.minimum(reach - gap.abs(), smaller).clamp(min=0) for gap in (x - xs, y - ys)]
     share = common[0] * common[1] / smaller**2
     return (share * present.unsqueeze(1)).amax(dim=-1)
 
 
 def _opacity(digits: Digits, layout: _Layout) -> Tensor:
     """(n, MOST_DIGITS, 96, 96) in [0, 1]: every digit alone on the canvas; empty slots are 0."""
-    import torch
-    import torch.nn.functional as F
+    drawn = digits.images[layout.source].squeeze(2) * layout.present[:, :, None, None]
+    across, down = (_stretching(centre, layout.side, drawn.shape[-1]) for centre in (layout.x, layout.y))
+    return down @ drawn @ across.transpose(-2, -1)
 
-    count = len(layout.side)
-    zoom = SIDE / layout.side
-    shift_x, shift_y = ((1 - 2 * centre / SIDE) * zoom for centre in (layout.x, layout.y))
-    zero = torch.zeros_like(zoom)
-    rows = torch.stack([zoom, zero, shift_x, zero, zoom, shift_y], dim=-1)
-    size = [count * MOST_DIGITS, 1, SIDE, SIDE]
-    grid = F.affine_grid(rows.reshape(-1, 2, 3), size, align_corners=False)
-    drawn = F.grid_sample(digits.images[layout.source.flatten()], grid, align_corners=False)
-    return drawn.reshape(count, MOST_DIGITS, SIDE, SIDE) * layout.present[:, :, None, None]
+
+def _stretching(centre: Tensor, side: Tensor, cells: int) -> Tensor:
+    """(..., 96, cells): bilinear weights that stretch cells over `side` pixels around `centre`."""
+    import torch
+
+    pixels = torch.arange(SIDE) + 0.5
+    place = (pixels - centre.unsqueeze(-1) + side.unsqueeze(-1) / 2) * (cells / side).unsqueeze(-1) - 0.5
+    return (1 - (place.unsqueeze(-1) - torch.arange(cells)).abs()).clamp(min=0)
 
 
 def _tight_boxes(opacity: Tensor) -> Tensor:
