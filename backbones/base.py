@@ -96,8 +96,9 @@ class Backbone:
     @property
     def patch_grid(self) -> tuple[int, int]:
         """(rows, columns) of the patches that an image is cut into; in Swin those of the first stage."""
-        embedding: Any = self.model.patch_embed
-        rows, columns = embedding.grid_size
+        model: Any = self.model
+        body = model.backbone.body if self.spec.family == "mask_rcnn" else model
+        rows, columns = body.patch_embed.grid_size
         return rows, columns
 
     @property
