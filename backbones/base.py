@@ -23,7 +23,7 @@ _HEADS: dict[Family, tuple[str, ...]] = {
     "vit": ("fc_norm.", "head."),
     "swin": ("head.",),
     "yolos": ("norm.", "class_head.", "box_head."),
-    "mask_rcnn": ("backbone.fpn.", "rpn.", "roi_heads."),
+    "mask_rcnn": ("backbone.norms.", "backbone.fpn.", "rpn.", "roi_heads."),
 }
 """How the names of modules begin that belong to neck and heads, or whose output only these read."""
 
@@ -127,8 +127,9 @@ class Backbone:
     def patch_grid(self) -> tuple[int, int]:
         """(rows, columns) of the patches that an image of `data.input_size` is cut into; in Swin those of the
         first stage."""
-        embedding: Any = self.model.patch_embed
-        rows, columns = embedding.grid_size
+        model: Any = self.model
+        body = model.backbone.body if self.spec.family == "mask_rcnn" else model
+        rows, columns = body.patch_embed.grid_size
         return rows, columns
 
     @property

@@ -68,8 +68,12 @@ def load_backbone(name: str, weights: Path, device: str = "cpu") -> Backbone:
     model = build_model(spec)
     state = _read_state(spec, weights)
     try:
+        if spec.family == "mask_rcnn":
+            from backbones.mmdet_keys import from_official
+
+            state = from_official(state, model.state_dict())
         model.load_state_dict(state, strict=True)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         first_lines = " ".join(str(error).split())[:300]
         architecture = spec.timm_name or spec.family
         raise WeightsError(f"{weights} does not fit {name} ({architecture}): {first_lines}") from None
@@ -90,6 +94,11 @@ def _build_timm(spec: BackboneSpec) -> nn.Module:
 
     from backbones.explicit import make_explicit
 
+    if spec.family == "mask_rcnn":
+        from backbones.mask_rcnn import build_mask_rcnn
+
+        with torch.random.fork_rng(devices=[]):
+            return build_mask_rcnn(spec)
     settings = dict(spec.model_settings)
     if spec.family == "swin":
         settings["drop_path_rate"] = 0.0
@@ -113,7 +122,7 @@ def _read_state(spec: BackboneSpec, path: Path) -> dict[str, Tensor]:
     except Exception as error:  # both readers raise nearly anything on a damaged file
         reason = " ".join(str(error).split())[:300]
         raise WeightsError(f"cannot read the weights of {spec.name} from {path}: {reason}") from None
-    state = state.get("model", state) if isinstance(state, dict) else state
+    state = state.get("model", state.get("state_dict", state)) if isinstance(state, dict) else state
     if not isinstance(state, dict):
         raise WeightsError(f"{path} holds no weights of {spec.name}, but a {type(state).__name__}")
     return _in_our_layout(spec, state)
@@ -142,6 +151,13 @@ def _in_timm_layout(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _download(spec: BackboneSpec) -> Path:
+    if spec.family == "mask_rcnn":
+        from backbones.mmdet_keys import official_file
+
+        raise WeightsError(
+            f"no weights for {spec.name}: no hub has them; give --weights {spec.name}=FILE with "
+            f"{official_file(spec)} of SwinTransformer/Swin-Transformer-Object-Detection"
+        )
     from huggingface_hub import hf_hub_download
 
     try:

@@ -13,6 +13,7 @@ from backbones.base import BackboneSpec, DataConfig, Family
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 _TIMM_RESULTS = "timm results-imagenet.csv (224 px, crop 0.9, bicubic)"
+_REPQ_DETECTION = "RepQ-ViT detection README (zkkli/RepQ-ViT)"
 _DEIT_README = "FP rows of the PSAQ-ViT and RepQ-ViT tables (crop 0.875)"
 
 
@@ -67,6 +68,29 @@ def _coco_data(input_size: tuple[int, int, int], shorter_side: int, longer_side:
     )
 
 
+def _mask_rcnn_spec(name: str, published: str, timm_name: str, box_ap: float) -> BackboneSpec:
+    mean, std = _IMAGENET
+    return BackboneSpec(
+        name=name,
+        family="mask_rcnn",
+        published_name=published,
+        timm_name=timm_name,
+        data=DataConfig(
+            input_size=(3, 640, 640),
+            mean=mean,
+            std=std,
+            interpolation="bilinear",
+            shorter_side=800,
+            longer_side=1333,
+            pad_multiple=32,
+        ),
+        num_classes=80,
+        dataset="coco",
+        reference_score=box_ap,
+        reference_source=_REPQ_DETECTION,
+    )
+
+
 _DIGITS_SOURCE = "python -m backbones.train_digits"
 _DIGITS_DATA = DataConfig(input_size=(1, 16, 16), mean=(0.305,), std=(0.319,), interpolation="bilinear")
 
@@ -91,6 +115,8 @@ SPECS: dict[str, BackboneSpec] = {
         _imagenet_spec(
             "swin_small", "swin", "Swin-S", "swin_small_patch4_window7_224.ms_in1k", 83.21, _TIMM_RESULTS
         ),
+        _mask_rcnn_spec("maskrcnn_swin_tiny", "Mask R-CNN Swin-T", "swin_tiny_patch4_window7_224", 46.0),
+        _mask_rcnn_spec("maskrcnn_swin_small", "Mask R-CNN Swin-S", "swin_small_patch4_window7_224", 48.5),
         BackboneSpec(
             name="digits_vit",
             family="vit",

@@ -2,7 +2,9 @@
 
 Source: MaskAQ (ICML 2026, arXiv 2606.04373), released code; MimiQ (AAAI 2025, arXiv 2407.20021) shares it.
 Every convolution, linear layer and attention product is quantized; LayerNorm, softmax, GELU, residual sums
-and embeddings stay in full precision, as does the input of the patch embedding.
+and embeddings stay in full precision, as does the input of the patch embedding. On a detector neck and heads
+are quantized alike; what trains a student is the distance that the backbone's guidance gives. Layers behind
+the choice of regions get no gradient from it and keep the teacher's weights, quantized. All of this is ours.
 
 Deviations:
 - `mode` fixed (the default) starts the activation ranges by least squared error and keeps softmax outputs
@@ -141,7 +143,7 @@ class LsqQat(Engine):
             "activation_start": "least squared error" if fixed else "as released",
             "quantized_tensors": (
                 "inputs of every linear layer and both inputs of both attention products; in a detector also "
-                "inputs of the convolutions of neck and heads"
+                "inputs of the convolutions of neck and heads but the mask head's transposed one"
             ),
             "first_layer": "weights at the target bits, input image in full precision",
             "last_layer": f"weights and input {WIDTH_OF_HEADS[self.scope]}",

@@ -94,7 +94,7 @@ class PsaqPtq(Engine):
                 "input image, embeddings and their sum, LayerNorm outputs, qkv, scaled attention logits, "
                 "attention outputs, projections, residual sums, GELU outputs, MLP outputs, logits; in Swin "
                 "also position bias, biased logits, patch merging and the pooled features; in a detector the "
-                "outputs of every layer of neck and heads"
+                "outputs of every layer of neck and heads but the mask head's transposed convolution"
             ),
             "first_layer": "weights and input image at the target bits",
             "last_layer": f"weights, input and output {WIDTH_OF_HEADS[self.scope]}",
@@ -124,7 +124,7 @@ class PsaqPtq(Engine):
 def quantization_points(teacher: Backbone) -> list[str]:
     """Names of the modules whose output PSAQ-ViT's code quantizes; the input image comes on top.
 
-    In a detector also every layer of neck and heads.
+    In a detector also every layer of neck and heads, but for the mask head's transposed convolution.
     """
     from backbones.explicit import ExplicitBlock, ExplicitSwinBlock
 
@@ -142,6 +142,8 @@ def quantization_points(teacher: Backbone) -> list[str]:
             points += [f"{name}.{point}" for point in inside]
         elif name.endswith("downsample") and hasattr(module, "reduction"):
             points += [f"{name}.norm", f"{name}.reduction"]
+        elif name.startswith(("mid_position.", "mid_embedded.")):  # YOLOS adds positions between blocks too
+            points.append(name)
     if teacher.spec.family in DETECTORS:
         return [*points, *_layers_of_heads(teacher)]
     # ViT quantizes the CLS token alone after the last norm; fc_norm is the first module that sees only it.

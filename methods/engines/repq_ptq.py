@@ -3,7 +3,8 @@
 Source: Li et al., ICCV 2023 (arXiv 2212.08254), released code. Inputs and weights of every convolution,
 linear layer and attention product are quantized; softmax outputs on powers of sqrt(2); LayerNorm, softmax,
 GELU and residual sums stay in full precision. Ranges after a LayerNorm are searched per channel and made
-one by `methods.quantization.reparameterization`.
+one by `methods.quantization.reparameterization`. On a detector, as released, the whole of it is quantized, and
+only the backbone's ranges are made one; where Swin pads its windows, the padding then is not what it was.
 
 Deviations:
 - `mode` fixed (the default) rounds the mean zero point of the channels; faithful leaves it as released;
@@ -109,7 +110,8 @@ class RepqPtq(Engine):
             "activations": "per tensor, asymmetric, percentile range of least squared error; after LayerNorm "
             f"reparameterized from per-channel ranges, zero point {'rounded' if fixed else 'not rounded'}",
             "quantized_tensors": (
-                "inputs of every convolution and linear layer and both inputs of both attention products"
+                "inputs of every convolution and linear layer and both inputs of both attention products; in "
+                "a detector not the mask head's transposed convolution"
             ),
             "first_layer": "weights at the target bits, input image at 8 bits",
             "last_layer": f"weights and input {WIDTH_OF_HEADS[self.scope]}",

@@ -103,9 +103,7 @@ class MinMaxQuantizer(UniformQuantizer):
         return self._quantize_constant(x) if self._is_ready else x
 
     def observe(self, x: Tensor) -> None:
-        """Widen the range to hold every value of `x`, if it has any; non-finite values end up in it."""
-        if x.numel() == 0:  # a detector that proposes no region
-            return
+        """Widen the range to hold every value of `x`; non-finite values end up in it."""
         low, high = torch.aminmax(x.detach())
         if self._is_ready:
             low, high = torch.minimum(low, self.low), torch.maximum(high, self.high)

@@ -15,7 +15,7 @@ from methods.quantization.activations import ActivationQuantizer
 class FittedQuantizer(ActivationQuantizer, ABC):
     """Passes values through until it is fitted; from then on its scale does not change.
 
-    Where no value comes by, as behind a detector that proposes no region, it keeps passing them through.
+    Where nothing comes by, as in the mask head of a detector that finds nothing, it goes on doing so.
 
     The tensor that sets the range leaves quantized, so whatever comes behind is fitted to distorted inputs.
     """
@@ -31,7 +31,7 @@ class FittedQuantizer(ActivationQuantizer, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         """Quantize and dequantize `x` of any shape."""
-        if self.fitting and not self._is_ready and x.numel() > 0:
+        if self.fitting and not self._is_ready:
             self.fit(x.detach())
             self.ready.fill_(True)
             self.mirror()

@@ -65,7 +65,7 @@ class LsqQuantizer(UniformQuantizer):
     def forward(self, x: Tensor) -> Tensor:
         """Quantize and dequantize `x` of any shape; the first call sets the range."""
         if not self._is_ready:
-            if self._is_closed or x.numel() == 0:
+            if self._is_closed:
                 return x
             self.start_from(x.detach())
         if self.is_frozen:
