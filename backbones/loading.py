@@ -84,7 +84,8 @@ def build_model(spec: BackboneSpec) -> nn.Module:
     """The untrained explicit model of a specification; torch's global random state is left as it was."""
     import torch
 
-    build = _build_yolos if spec.family == "yolos" else _build_timm
+    builders = {"yolos": _build_yolos, "mask_rcnn": _build_mask_rcnn}
+    build = builders.get(spec.family, _build_timm)
     with torch.random.fork_rng(devices=[]):
         return build(spec)
 
@@ -94,11 +95,6 @@ def _build_timm(spec: BackboneSpec) -> nn.Module:
 
     from backbones.explicit import make_explicit
 
-    if spec.family == "mask_rcnn":
-        from backbones.mask_rcnn import build_mask_rcnn
-
-        with torch.random.fork_rng(devices=[]):
-            return build_mask_rcnn(spec)
     settings = dict(spec.model_settings)
     if spec.family == "swin":
         settings["drop_path_rate"] = 0.0
@@ -109,6 +105,12 @@ def _build_yolos(spec: BackboneSpec) -> nn.Module:
     from backbones.yolos import ExplicitYolos
 
     return ExplicitYolos(input_size=spec.data.input_size, num_classes=spec.num_classes, **spec.model_settings)
+
+
+def _build_mask_rcnn(spec: BackboneSpec) -> nn.Module:
+    from backbones.mask_rcnn import build_mask_rcnn
+
+    return build_mask_rcnn(spec)
 
 
 def _read_state(spec: BackboneSpec, path: Path) -> dict[str, Tensor]:

@@ -3,8 +3,8 @@
 Source: Li et al., ICCV 2023 (arXiv 2212.08254), released code. Inputs and weights of every convolution,
 linear layer and attention product are quantized; softmax outputs on powers of sqrt(2); LayerNorm, softmax,
 GELU and residual sums stay in full precision. Ranges after a LayerNorm are searched per channel and made
-one by `methods.quantization.reparameterization`. On a detector, as released, the whole of it is quantized, and
-only the backbone's ranges are made one; where Swin pads its windows, the padding then is not what it was.
+one by `methods.quantization.reparameterization`. On a detector, as released, all of it is quantized and only
+the backbone's ranges are made one; where Swin pads its windows, the padding then is not what it was.
 
 Deviations:
 - `mode` fixed (the default) rounds the mean zero point of the channels; faithful leaves it as released;
