@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torchvision.ops import box_iou
 
-from backbones.detection import QueryOutputs, RegionOutputs, corners
+from backbones.detection import QueryOutputs, RegionOutputs, centres, corners
 from backbones.set_loss import DISTANCE_WEIGHT, IOU_WEIGHT, generalized_iou, set_loss
 
 if TYPE_CHECKING:
@@ -47,6 +47,13 @@ class Guidance(ABC):
     @abstractmethod
     def nothing(self, count: int) -> Tensor:
         """The targets of `count` images that were made for nothing, on the CPU."""
+
+    def moved(self, targets: Tensor, *, down: float, right: float, mirrored: bool) -> Tensor:
+        """The targets of images shifted cyclically by shares of their sides, then mirrored left to right.
+
+        Here they have no place and stay.
+        """
+        return targets
 
     @abstractmethod
     def loss(self, outputs: Any, targets: Tensor) -> Tensor:
@@ -126,6 +133,15 @@ class SetGuidance(Guidance):
     def nothing(self, count: int) -> Tensor:
         """Rows that are all unused."""
         return torch.full((count, _MOST_OBJECTS, 5), -1.0)
+
+    def moved(self, targets: Tensor, *, down: float, right: float, mirrored: bool) -> Tensor:
+        """Boxes move along; of one that crosses the border, the part around its centre remains."""
+        classes, x, y, width, height = targets.unbind(-1)
+        x, y = (x + right) % 1, (y + down) % 1
+        boxes = torch.stack([1 - x if mirrored else x, y, width, height], dim=-1)
+        inside = centres(corners(boxes).clamp(0, 1))
+        rows = torch.cat([classes.unsqueeze(-1), inside], dim=-1)
+        return torch.where(classes.unsqueeze(-1) >= 0, rows, targets)
 
     def loss(self, outputs: QueryOutputs, targets: Tensor) -> Tensor:
         """DETR's loss after the best assignment of queries to objects; NaN where there is none to make."""

@@ -62,9 +62,8 @@ class MimiqObjective(Objective):
 
         generator = self.batch.generator
         limit = augment.jitter_limit(8 if iteration < self.config.iterations / 2 else 16, images)
-        view = augment.random_roll(images, limit, generator=generator)
-        if self.config.flip:
-            view = augment.random_flip(view, generator=generator)
+        placement = augment.random_placement(limit, generator=generator, flip=self.config.flip)
+        view = self.placed(images, placement)
         amplitude = self.config.colour_noise * (1 - iteration / self.config.iterations)
         view = augment.random_colour_shift(view, amplitude, generator=generator)
         return augment.random_colour_jitter(view, generator=generator)
@@ -86,7 +85,7 @@ class MimiqObjective(Objective):
 
         prefix = self.batch.teacher.prefix_tokens
         heads = torch.stack([head_ssim_loss(logits, prefix_tokens=prefix) for logits in layers]).mean()
-        wanted = self.batch.teacher.guidance.loss(outputs, self.batch.labels)
+        wanted = self.batch.teacher.guidance.loss(outputs, self.targets)
         scale = math.sqrt(_REFERENCE_NUMBERS / images.numel())
         return {
             "head_similarity": self.config.head_weight * heads,

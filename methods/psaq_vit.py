@@ -46,7 +46,7 @@ class PsaqVitObjective(PsaqRecipe):
     def losses(self, images: Tensor, view: Tensor, iteration: int) -> Mapping[str, Tensor]:
         """The three terms, weighted."""
         outputs, entropy = self.seen(view)
-        wanted = self.batch.teacher.guidance.loss(outputs, self.batch.labels)
+        wanted = self.batch.teacher.guidance.loss(outputs, self.targets)
         return {
             "patch_entropy": entropy,
             "one_hot": self.config.one_hot_weight * wanted,

@@ -53,7 +53,7 @@ class PsaqVitV2Objective(PsaqVitObjective):
         outputs, entropy = self.seen(view)
         losses = {"patch_entropy": entropy, "variation": self.variation(view)}
         if self.config.one_hot_weight > 0:
-            losses["one_hot"] = self.config.one_hot_weight * guidance.loss(outputs, self.batch.labels)
+            losses["one_hot"] = self.config.one_hot_weight * guidance.loss(outputs, self.targets)
         if self.batch.student is not None:
             disagreement = guidance.disagreement(outputs, self.batch.student(view))
             losses["discrepancy"] = -self.config.discrepancy_weight * disagreement

@@ -6,7 +6,7 @@ targets, schedule, clamp, progress, and the check that images came out. It knows
     class MyObjective(Objective):
         def losses(self, images, view, iteration):
             guidance = self.batch.teacher.guidance
-            return {"one_hot": guidance.loss(self.batch.teacher.model(view), self.batch.labels)}
+            return {"one_hot": guidance.loss(self.batch.teacher.model(view), self.targets)}
 
     class MySynthesizer(ImageOptimizer):
         Config = MyConfig            # with images, batch_size, iterations and learning_rate
@@ -27,6 +27,8 @@ from methods.base import Progress, SynthesisFailed, Synthesizer, SyntheticImages
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
     from torch.optim import Optimizer
+
+    from methods.synthesis.augmentations import Placement
 
 REPORT_EVERY = 10
 """Iterations between two looks at the losses: reading them waits for the device."""
@@ -55,6 +57,8 @@ class Objective(ABC):
     def __init__(self, config: Any, batch: Batch) -> None:
         self.config = config
         self.batch = batch
+        self.targets = batch.labels
+        """Of the latest view: boxes move along with it."""
 
     @abstractmethod
     def losses(self, images: Tensor, view: Tensor, iteration: int) -> Mapping[str, Tensor]:
@@ -63,6 +67,17 @@ class Objective(ABC):
     def view(self, images: Tensor, iteration: int) -> Tensor:
         """What the models see of the images: an augmented copy. Here the images themselves."""
         return images
+
+    def placed(self, images: Tensor, placement: Placement) -> Tensor:
+        """A shifted, perhaps mirrored view of the images, for `view` to begin with; `targets` follow."""
+        height, width = images.shape[-2:]
+        self.targets = self.batch.teacher.guidance.moved(
+            self.batch.labels,
+            down=placement.down / height,
+            right=placement.right / width,
+            mirrored=placement.mirrored,
+        )
+        return placement.of(images)
 
     def finished(self, images: Tensor) -> Tensor:
         """What is kept of the optimised images. Here all of them, as they are."""

@@ -70,11 +70,10 @@ class PsaqRecipe(Objective):
 
     def view(self, images: Tensor, iteration: int) -> Tensor:
         """Rolled by the same offset in both axes, up to the phase's limit; perhaps mirrored."""
-        from methods.synthesis.augmentations import jitter_limit, random_flip, random_roll
+        from methods.synthesis.augmentations import jitter_limit, random_placement
 
         limit = jitter_limit(self.jitter[iteration // self.phase], images)
-        rolled = random_roll(images, limit, generator=self.batch.generator, same_offset=True)
-        return random_flip(rolled, generator=self.batch.generator)
+        return self.placed(images, random_placement(limit, generator=self.batch.generator, same_offset=True))
 
     def variation(self, view: Tensor) -> Tensor:
         """| R(view) - tau |, weighted; tau is drawn once per batch."""

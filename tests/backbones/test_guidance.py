@@ -89,6 +89,27 @@ def test_a_seed_decides_the_drawn_set_and_global_randomness_stays():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_targets_move_along_with_their_image():
+    guidance = SetGuidance(10)
+    targets = guidance.nothing(1)
+    targets[0, 0] = torch.tensor([3, 0.5, 0.25, 0.2, 0.1])
+    shifted = guidance.moved(targets, down=0.5, right=0.25, mirrored=True)
+    assert shifted[0, 0].tolist() == pytest.approx([3, 0.25, 0.75, 0.2, 0.1])
+    # Shifted up by 0.25 the box lies on the upper border and its upper half is at the other end.
+    cut = guidance.moved(targets, down=-0.25, right=0.0, mirrored=False)
+    assert cut[0, 0].tolist() == pytest.approx([3, 0.5, 0.025, 0.2, 0.05])
+    # A little further, and most of it is at the other end.
+    wrapped = guidance.moved(targets, down=-0.27, right=0.0, mirrored=False)
+    assert wrapped[0, 0].tolist() == pytest.approx([3, 0.5, 0.965, 0.2, 0.07])
+    assert (shifted[0, 1:] == -1).all()
+    torch.testing.assert_close(guidance.moved(targets, down=0.0, right=0.0, mirrored=False), targets)
+
+
+def test_a_class_has_no_place():
+    targets = torch.tensor([3, 4])
+    assert ClassGuidance(10).moved(targets, down=0.5, right=0.5, mirrored=True) is targets
+
+
 def test_the_set_loss_is_the_detection_loss_and_names_what_is_not_finite():
     guidance, outputs = SetGuidance(10), queries(0)
     targets = guidance.draw(2, generator=seeded())
