@@ -56,16 +56,13 @@ def fetch(request: Request, console: Any) -> Specimens:
     Without a suite: psaq_vit and mimiq at w4a4 under budget fast. `console` hears of the stages that run.
     Raises UsageError for wrong requests, HarnessError when there are no real images to compare with.
     """
-    from backbones import SPECS, load_backbone
-    from backbones.base import DETECTORS
+    from backbones import load_backbone
     from harness.stages import stored_student
     from tasks.base import DataError
 
     builder, context = open_workbench(_completed(request))
     suite = builder.suite
     backbone, bits, engine, seed = suite.backbones[0], suite.bits[0], suite.engines[0], suite.seeds[0]
-    if SPECS[backbone].family in DETECTORS:
-        raise UsageError(f"--backbone {backbone}: an analysis compares class answers, this is a detector")
     try:
         stages = {name: _stages(builder, name) for name in (*REFERENCES, *suite.methods)}
     except DataError as error:
@@ -95,6 +92,8 @@ def fetch(request: Request, console: Any) -> Specimens:
 
 def _completed(request: Request) -> Request:
     """The request with every choice made that an analysis needs; raises UsageError where the user has to."""
+    from backbones import SPECS
+    from backbones.base import DETECTORS
     from harness.suite import load_suite
 
     if not request.suite and not request.backbones:
@@ -111,6 +110,11 @@ def _completed(request: Request) -> Request:
         f"--{option}: an analysis looks at one of {', '.join(values)}; choose it"
         for option, values in (("backbone", request.backbones), ("bits", request.bits))
         if len(values) > 1
+    ]
+    faults += [
+        f"--backbone {name}: an analysis compares answers of classifiers, this is a detector"
+        for name in request.backbones
+        if name in SPECS and SPECS[name].family in DETECTORS
     ]
     if faults:
         raise UsageError.of(faults)
