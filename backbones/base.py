@@ -7,15 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from backbones.guidance import Guidance
+
 Family = Literal["vit", "swin", "yolos", "mask_rcnn"]
 """`vit` and `swin` classify; `yolos` (a ViT with detection tokens) and `mask_rcnn` (on a Swin) detect."""
+FAMILIES: frozenset[Family] = frozenset(get_args(Family))
 DETECTORS: frozenset[Family] = frozenset({"yolos", "mask_rcnn"})
+_HEADS: dict[Family, tuple[str, ...]] = {
+    "vit": ("fc_norm.", "head."),
+    "swin": ("head.",),
+    "yolos": ("norm.", "class_head.", "box_head."),
+    "mask_rcnn": ("backbone.norms.", "backbone.fpn.", "rpn.", "roi_heads."),
+}
+"""How the names of modules begin that belong to neck and heads, or whose output only these read."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,8 @@ class BackboneSpec:
     published_name: str
     """The name that papers' tables use, such as `DeiT-T`."""
     timm_name: str
-    """timm architecture with its pinned weight tag, such as `deit_tiny_patch16_224.fb_in1k`."""
+    """timm architecture with its pinned weight tag, such as `deit_tiny_patch16_224.fb_in1k`; empty where the
+    project builds the model itself (YOLOS)."""
     data: DataConfig
     """Preprocessing used for evaluation and for the clamp of synthetic images."""
     num_classes: int
@@ -65,7 +76,9 @@ class BackboneSpec:
     reference_source: str = ""
     """Where `reference_score` was read."""
     model_settings: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments for timm's constructor, for the tiny models."""
+    """Keyword arguments for timm's constructor, for the tiny models, or for the project's own."""
+    hub_repository: str = ""
+    """Repository of the Hugging Face hub with the weights in `model.safetensors`; empty when none has."""
     shipped_weights: str | None = None
     """File name under `backbones/weights/`, for models whose weights the project ships."""
 
@@ -85,19 +98,38 @@ class Backbone:
 
     @property
     def num_classes(self) -> int:
-        """Number of logits."""
+        """Number of classes; a detector's logits say 'no object' on top."""
         return self.spec.num_classes
 
     @property
     def prefix_tokens(self) -> int:
-        """Tokens before the patch tokens: 1 (CLS) for ViT and DeiT, 0 for Swin."""
-        return int(getattr(self.model, "num_prefix_tokens", 0)) if self.spec.family == "vit" else 0
+        """Tokens before the patch tokens: 1 (CLS) for ViT and DeiT, CLS and detection tokens for YOLOS, 0
+        for Swin."""
+        return 0 if self.is_windowed else int(getattr(self.model, "num_prefix_tokens", 0))
+
+    @property
+    def is_windowed(self) -> bool:
+        """Whether attention stays within windows: Swin, also as the backbone of a detector."""
+        return self.spec.family in ("swin", "mask_rcnn")
+
+    def is_of_heads(self, module: str) -> bool:
+        """Whether the module of that name belongs to neck and heads, or hands its output to these alone."""
+        return f"{module}.".startswith(_HEADS[self.spec.family])
+
+    @property
+    def guidance(self) -> Guidance:
+        """Targets for images, and losses on what the model says of them."""
+        from backbones.guidance import guidance_of
+
+        return guidance_of(self)
 
     @property
     def patch_grid(self) -> tuple[int, int]:
-        """(rows, columns) of the patches that an image is cut into; in Swin those of the first stage."""
-        embedding: Any = self.model.patch_embed
-        rows, columns = embedding.grid_size
+        """(rows, columns) of the patches that an image of `data.input_size` is cut into; in Swin those of the
+        first stage."""
+        model: Any = self.model
+        body = model.backbone.body if self.spec.family == "mask_rcnn" else model
+        rows, columns = body.patch_embed.grid_size
         return rows, columns
 
     @property

@@ -15,14 +15,11 @@ from harness.code_version import PROJECT, code_version
 from harness.context import RunContext
 from harness.errors import UsageError
 from harness.plan import Kind, Plan, Stage, Trial, stage_key
-from harness.suite import ANCHORS, TUNED, Suite, merged
+from harness.suite import ANCHORS, TUNED, Suite, engines_of, merged
 from methods.bits import FULL_PRECISION, Bits
 
 if TYPE_CHECKING:
     from tasks.base import SplitFacts
-
-_DEFAULT_ANCHOR_ENGINE = "psaq_ptq"
-"""Engine of the noise and real rows in a suite that has no method with an engine of its own."""
 
 
 def build_plan(suite: Suite, context: RunContext, weights_sha256: Mapping[str, str]) -> Plan:
@@ -49,18 +46,6 @@ def _trials_of(builder: StageBuilder, backbone: str) -> Iterable[Trial]:
             for engine in engines_of(suite, get_method(name)):
                 for seed in suite.seeds:
                     yield quantized_trial(varied, name, engine, backbone, bits, seed, reference)
-
-
-def engines_of(suite: Suite, method: Any) -> tuple[str, ...]:
-    """The suite's engines; else the method's own; for an anchor those of the suite's methods."""
-    from methods.registry import get_method
-
-    if suite.engines:
-        return suite.engines
-    if method.engine is not None:
-        return (method.engine,)
-    own = [get_method(name).engine for name in suite.methods]
-    return tuple(dict.fromkeys(engine for engine in own if engine)) or (_DEFAULT_ANCHOR_ENGINE,)
 
 
 def quantized_trial(
@@ -105,7 +90,7 @@ def quantized_trial(
             "synthesizer": _plain(builder.synthesis_config(name, engine)),
             "engine": _plain(engine_config),
         },
-        engine_protocol=get_engine(engine)(engine_config).protocol(bits),
+        engine_protocol=get_engine(engine)(engine_config, builder.suite.scope).protocol(bits),
         track="controlled" if method.engine not in (None, engine) else builder.suite.track,
         split=split,
     )
@@ -273,6 +258,7 @@ class StageBuilder:
             "engine": engine,
             "engine_config": _plain(self.engine_config(name, engine)),
             "bits": str(bits),
+            "scope": self.suite.scope,
             "seed": seed,
         }
         if synthesis is None:

@@ -17,6 +17,7 @@ from harness.plan import Plan
 from harness.store import Store
 from harness.suite import Suite, load_suite, narrowed, with_overrides, with_tuned_file
 from methods.bits import Bits
+from methods.scope import Scope
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Request:
     seeds: Sequence[str] = ()
     engines: Sequence[str] = ()
     budget: str | None = None
+    scope: Scope | None = None
     assignments: Sequence[str] = ()
     set_files: Sequence[str] = ()
     data: Sequence[str] = ()
@@ -136,12 +138,14 @@ def _workbench(backbone: str) -> Suite:
 
 
 def _chosen(suite: Suite, request: Request) -> Suite:
-    """The suite narrowed to the request's methods, backbones, bits, seeds, engines and budget.
+    """The suite narrowed to the request's methods, backbones, bits, seeds, engines, scope and budget.
 
     A suite's overrides belong to its own budget: under another one they would make its name a lie.
     """
     if request.budget not in (None, suite.budget):
         suite = dataclasses.replace(suite, budget=request.budget, overrides={})
+    if request.scope is not None:
+        suite = dataclasses.replace(suite, scope=request.scope)
     return narrowed(
         suite,
         {

@@ -150,7 +150,7 @@ def quantize(stage: Stage, context: RunContext, store: Store, progress: Any) -> 
             (student, images, synthesis_seconds), notes = _synthesized(attempt_with)
     tensors = {f"student.{name}": value for name, value in student.state_dict().items()}
     meta: dict[str, Any] = {
-        "rebuild": {name: settings[name] for name in ("engine", "engine_config", "bits")},
+        "rebuild": {name: settings[name] for name in ("engine", "engine_config", "bits", "scope")},
         "cost": {
             "quantization_seconds": cost.seconds - synthesis_seconds - monitors.seconds,
             "peak_memory_mb": cost.peak_memory_mb,
@@ -372,7 +372,7 @@ def _engine(settings: Mapping[str, Any]) -> Any:
     from methods.settings import configure
 
     engine = get_engine(settings["engine"])
-    return engine(configure(engine.Config, "paper", settings["engine_config"]))
+    return engine(configure(engine.Config, "paper", settings["engine_config"]), settings["scope"])
 
 
 def _generator(seed: int, purpose: str) -> Generator:

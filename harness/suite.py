@@ -11,6 +11,7 @@ Every fault of a file is reported with its line before anything runs. Knows noth
     budget: fast                           # paper | fast | smoke
     track: published                       # published: each method with its own engine
     engines: []                            # controlled: every method with each of these
+    scope: whole                           # whole | heads_8bit | backbone: what is quantized of a model
     overrides:
       lsq_qat: {epochs: 20}                # an engine, wherever it is used
       maskaq: {iterations: 200, lsq_qat: {epochs: 30}}
@@ -25,15 +26,21 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import UsageError
 from methods.bits import Bits
+from methods.scope import SCOPES, Scope
 from methods.settings import BUDGETS, suggestion
+
+if TYPE_CHECKING:
+    from methods.base import Method
 
 _SHIPPED = Path(__file__).parent / "suites"
 _REQUIRED = ("task", "backbones", "bits", "methods")
 _LISTS = ("backbones", "bits", "methods", "seeds", "engines")
+_DEFAULT_ANCHOR_ENGINE = "psaq_ptq"
+"""Engine of the noise and real rows in a suite that has no method with an engine of its own."""
 ANCHORS = ("fp32", "gaussian_noise", "real_data")
 """Reference rows that every suite has without asking."""
 TUNED = "tuned"
@@ -57,6 +64,8 @@ class Suite:
     budget: str = "paper"
     track: Track = "published"
     engines: tuple[str, ...] = ()
+    scope: Scope = "whole"
+    """What is quantized: everything, neck and heads at 8 bits, or the backbone alone."""
     overrides: Overrides = field(default_factory=dict)
     variants: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
     """Method -> settings of its further rows, on top of the overrides."""
@@ -196,6 +205,9 @@ def suite_faults(suite: Suite) -> list[tuple[str, str]]:
             get_engine(name)
         except UnknownName as error:
             faults.append(("engines", str(error)))
+    if suite.scope not in SCOPES:
+        faults.append(("scope", f"unknown scope '{suite.scope}': one of {', '.join(SCOPES)}"))
+    faults += _engine_faults(suite)
     if suite.track == "controlled" and not suite.engines:
         faults.append(("engines", f"track controlled needs engines: there are {', '.join(engine_names())}"))
     if suite.budget not in BUDGETS:
@@ -217,6 +229,37 @@ def suite_faults(suite: Suite) -> list[tuple[str, str]]:
             continue
         faults += [(f"overrides.{target}", f"{target}: {text}") for text in _override_faults(target, fields)]
     return faults + _variant_faults(suite)
+
+
+def engines_of(suite: Suite, method: Method) -> tuple[str, ...]:
+    """The suite's engines; else the method's own; for an anchor those of the suite's methods."""
+    from methods.registry import get_method
+
+    if suite.engines:
+        return suite.engines
+    if method.engine is not None:
+        return (method.engine,)
+    own = [get_method(name).engine for name in suite.methods]
+    return tuple(dict.fromkeys(engine for engine in own if engine)) or (_DEFAULT_ANCHOR_ENGINE,)
+
+
+def _engine_faults(suite: Suite) -> list[tuple[str, str]]:
+    """Engines that do not support a backbone or the scope; unknown names are reported elsewhere."""
+    from backbones import SPECS
+    from methods.registry import engine_names, get_engine, get_method, method_names
+
+    faults = []
+    known = dataclasses.replace(suite, methods=tuple(n for n in suite.methods if n in method_names()))
+    rows = [get_method(name) for name in (*known.methods, "gaussian_noise")]  # one anchor stands for all
+    used = dict.fromkeys(engine for method in rows for engine in engines_of(known, method))
+    for name in (engine for engine in used if engine in engine_names()):
+        engine, where = get_engine(name), "engines" if suite.engines else "methods"
+        if suite.scope in SCOPES and suite.scope not in engine.scopes:
+            faults.append(("scope", f"{name} does not support scope {suite.scope}"))
+        for backbone in suite.backbones:
+            if backbone in SPECS and SPECS[backbone].family not in engine.families:
+                faults.append((where, f"{name} does not support {backbone} ({SPECS[backbone].family})"))
+    return faults
 
 
 def _variant_faults(suite: Suite) -> list[tuple[str, str]]:
@@ -288,7 +331,7 @@ def _build(name: str, data: Any, fault: Any) -> Suite | None:
         if key in values and not isinstance(values[key], list):
             wrong(key, f"{key} must be a list, such as [{values[key]}]")
             values[key] = []
-    for key in ("task", "budget", "track", "description"):
+    for key in ("task", "budget", "track", "scope", "description"):
         if key in values and not isinstance(values[key], str):
             wrong(key, f"{key} must be text")
     if not isinstance(values.get("oracle", False), bool):

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from harness.context import RunContext
 from harness.errors import HarnessError, UsageError
-from harness.expansion import StageBuilder, engines_of
+from harness.expansion import StageBuilder
 from harness.plan import Plan
 from harness.records import records_of
 from harness.run import RunOutcome, run_session, run_stages
 from harness.schedulers.base import Scheduler
 from harness.session import Request, Session, cores, open_workbench, session_of
 from harness.store import Store
-from harness.suite import TUNED, Suite
+from harness.suite import TUNED, Suite, engines_of
 from harness.tuning import outcome as found
 from harness.tuning import studies
 from harness.tuning.objectives import DIRECTIONS, AgreementWatch, TaskWatch, parse_objectives, quality_of
@@ -250,6 +250,7 @@ class _Preparation:
             "suite": self.builder.suite.name,
             "task": self.builder.suite.task,
             "budget": self.builder.suite.budget,
+            "scope": self.builder.suite.scope,
             "seeds": list(subject.seeds),
             "objectives": list(subject.objectives),
             "scored on": (subject.probe or subject.reference).key,
@@ -326,6 +327,7 @@ def write_suite(path: Path, suite: Suite) -> None:
         "seeds": list(suite.seeds),
         "budget": suite.budget,
         "track": suite.track,
+        "scope": suite.scope,
         "engines": list(suite.engines),
         "overrides": {name: dict(fields) for name, fields in suite.overrides.items()},
         "variants": {name: [dict(fields) for fields in rows] for name, rows in suite.variants.items()},

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from backbones.base import Backbone, Family
 from methods.bits import Bits
+from methods.scope import Scope
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -50,7 +51,8 @@ class SyntheticImages:
     images: Tensor
     """(n, C, H, W) float32, on the CPU when stored and on the teacher's device while used."""
     labels: Tensor
-    """(n,) int64 class indices the images were made for; -1 where there is none."""
+    """What the images were made for: targets of the backbone's guidance (`backbones.guidance`), for a
+    classifier (n,) int64 classes; -1 where there is nothing."""
     final_losses: Mapping[str, float] = field(default_factory=dict)
     """Each loss term at the last iteration, averaged over the batches."""
 
@@ -166,9 +168,12 @@ class Engine(ABC):
     """Frozen dataclass of hyper-parameters."""
     families: ClassVar[frozenset[Family]] = frozenset({"vit", "swin"})
     """Backbone families it supports."""
+    scopes: ClassVar[frozenset[Scope]] = frozenset({"whole"})
+    """What it can quantize of a model."""
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Any, scope: Scope = "whole") -> None:
         self.config = config
+        self.scope = scope
 
     @abstractmethod
     def prepare(self, teacher: Backbone, bits: Bits) -> nn.Module:

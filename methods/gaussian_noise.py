@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backbones.base import Backbone
+from backbones.base import FAMILIES, Backbone
 from methods.base import Method, Progress, Synthesizer, SyntheticImages, silent
 from methods.settings import setting
 
@@ -23,6 +23,7 @@ class GaussianNoiseConfig:
 class GaussianNoise(Synthesizer):
     """N(0, 1) in normalized space, not clamped to the pixel range, without labels."""
 
+    families = FAMILIES
     Config = GaussianNoiseConfig
 
     def synthesize(
@@ -38,7 +39,7 @@ class GaussianNoise(Synthesizer):
         import torch
 
         images = torch.randn(self.config.images, *teacher.data.input_size, generator=generator)
-        labels = torch.full((self.config.images,), -1)
+        labels = teacher.guidance.nothing(self.config.images)
         return SyntheticImages(images.to(teacher.device), labels.to(teacher.device))
 
 

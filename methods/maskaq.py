@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from backbones.base import Backbone
+from backbones.base import FAMILIES, Backbone
 from methods.base import Method, Progress, SyntheticImages, silent
 from methods.mimiq import MimiqConfig, MimiqObjective
 from methods.settings import setting
@@ -70,8 +70,8 @@ class MaskaqObjective(MimiqObjective):
         from backbones.explicit import AttentionTaps
 
         with AttentionTaps(self.batch.teacher.model, logits=True) as taps:
-            predictions = self.batch.teacher.model(view)
-        losses = self.prior_losses(images, predictions, taps.logits)
+            outputs = self.batch.teacher.model(view)
+        losses = self.prior_losses(images, outputs, taps.logits)
         if self.config.entropy_weight > 0:
             losses["row_entropy"] = -self.config.entropy_weight * self._row_entropy(taps.logits)
         if self.batch.student is not None:
@@ -129,6 +129,7 @@ class MaskaqObjective(MimiqObjective):
 class Maskaq(ImageOptimizer):
     """Images that depend on the student; made anew as it trains."""
 
+    families = FAMILIES
     Config = MaskaqConfig
     Objective = MaskaqObjective
     needs_student = True
@@ -182,6 +183,7 @@ METHOD = Method(
         "refresh": "code",
         "quantizer and training": "code",
         "Swin mask, alignment and entropy": "ours",
+        "guidance, mask and alignment on detectors": "ours",
         "budgets fast and smoke": "ours",
     },
     deviations=(
@@ -192,6 +194,7 @@ METHOD = Method(
         "masks and row subsets are drawn for the whole batch at once; the code loops over layers and images",
         "Swin: the released path raises an error, so ours masks per window and layer by the mean over "
         "queries, aligns query-mean logits and takes the entropy of whole windows",
+        "detectors with detection tokens: a patch's attention is the mean over CLS and all of these",
         "the weight of the total variation is scaled by sqrt(16*3*224*224 / numbers in the batch): norms "
         "grow with the batch and the image; equal to the code at its own sizes",
         "shift limits are scaled with the image's side relative to 224 pixels",

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from backbones.base import FAMILIES
 from methods.base import Method
 from methods.settings import setting
 from methods.synthesis.loop import ImageOptimizer, Objective, cosine
@@ -36,7 +37,9 @@ class MimiqConfig:
     final_learning_rate: float = setting(0.001, "Its last.", low=0.0, high=0.1, tunable=False)
     weight_decay: float = setting(1e-6, "AdamW's weight decay.", low=0.0, high=0.1, tunable=False)
     head_weight: float = setting(1.0, "Weight of the inter-head similarity.", low=0.0, high=10.0)
-    one_hot_weight: float = setting(1.0, "Weight of the class loss.", low=0.0, high=10.0)
+    one_hot_weight: float = setting(
+        1.0, "Weight of the class loss, on a detector of the guidance's.", low=0.0, high=10.0
+    )
     variation_weight: float = setting(
         2.5e-5, "Weight of the total variation.", low=0.0, high=1e-2, tunable=False
     )
@@ -59,9 +62,8 @@ class MimiqObjective(Objective):
 
         generator = self.batch.generator
         limit = augment.jitter_limit(8 if iteration < self.config.iterations / 2 else 16, images)
-        view = augment.random_roll(images, limit, generator=generator)
-        if self.config.flip:
-            view = augment.random_flip(view, generator=generator)
+        placement = augment.random_placement(limit, generator=generator, flip=self.config.flip)
+        view = self.placed(images, placement)
         amplitude = self.config.colour_noise * (1 - iteration / self.config.iterations)
         view = augment.random_colour_shift(view, amplitude, generator=generator)
         return augment.random_colour_jitter(view, generator=generator)
@@ -71,22 +73,23 @@ class MimiqObjective(Objective):
         from backbones.explicit import AttentionTaps
 
         with AttentionTaps(self.batch.teacher.model, logits=True) as taps:
-            predictions = self.batch.teacher.model(view)
-        return self.prior_losses(images, predictions, taps.logits)
+            outputs = self.batch.teacher.model(view)
+        return self.prior_losses(images, outputs, taps.logits)
 
-    def prior_losses(self, images: Tensor, predictions: Tensor, layers: list[Tensor]) -> dict[str, Tensor]:
-        """From the teacher's predictions (B, classes) and its attention logits, one tensor per layer."""
+    def prior_losses(self, images: Tensor, outputs: Any, layers: list[Tensor]) -> dict[str, Tensor]:
+        """From the teacher's outputs and its attention logits, one tensor per layer."""
         import torch
 
         from methods.synthesis.attention_priors import head_ssim_loss
-        from methods.synthesis.priors import one_hot_loss, total_variation_by_distance
+        from methods.synthesis.priors import total_variation_by_distance
 
         prefix = self.batch.teacher.prefix_tokens
         heads = torch.stack([head_ssim_loss(logits, prefix_tokens=prefix) for logits in layers]).mean()
+        wanted = self.batch.teacher.guidance.loss(outputs, self.targets)
         scale = math.sqrt(_REFERENCE_NUMBERS / images.numel())
         return {
             "head_similarity": self.config.head_weight * heads,
-            "one_hot": self.config.one_hot_weight * one_hot_loss(predictions, self.batch.labels),
+            "one_hot": self.config.one_hot_weight * wanted,
             "variation": self.config.variation_weight * scale * total_variation_by_distance(images),
         }
 
@@ -106,6 +109,7 @@ class MimiqObjective(Objective):
 class Mimiq(ImageOptimizer):
     """Images from the teacher alone, made once."""
 
+    families = FAMILIES
     Config = MimiqConfig
     Objective = MimiqObjective
 
@@ -125,6 +129,7 @@ METHOD = Method(
         "views": "code",
         "quantizer and training": "note",
         "sizes other than 224 pixels": "ours",
+        "guidance on detectors": "ours",
     },
     deviations=(
         "SSIM is computed from covariances of the rows, without the normalized maps; equal to the code",

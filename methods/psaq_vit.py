@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from backbones.base import FAMILIES
 from methods.base import Method
 from methods.settings import setting
 from methods.synthesis import psaq_recipe
@@ -39,45 +40,45 @@ class PsaqVitObjective(PsaqRecipe):
 
     def __init__(self, config: Any, batch: Batch) -> None:
         super().__init__(config, batch)
-        drops_patch = batch.teacher.spec.family == "swin" and config.faithful_swin_drop
+        drops_patch = batch.teacher.is_windowed and config.faithful_swin_drop
         self._skip_tokens = 1 if drops_patch else batch.teacher.prefix_tokens
 
     def losses(self, images: Tensor, view: Tensor, iteration: int) -> Mapping[str, Tensor]:
         """The three terms, weighted."""
-        from methods.synthesis.priors import one_hot_loss
-
-        predictions, entropy = self.seen(view)
+        outputs, entropy = self.seen(view)
+        wanted = self.batch.teacher.guidance.loss(outputs, self.targets)
         return {
             "patch_entropy": entropy,
-            "one_hot": self.config.one_hot_weight * one_hot_loss(predictions, self.batch.labels),
+            "one_hot": self.config.one_hot_weight * wanted,
             "variation": self.variation(view),
         }
 
-    def seen(self, view: Tensor) -> tuple[Tensor, Tensor]:
-        """The teacher's logits (B, classes), and the weighted loss on the entropy of its patches."""
+    def seen(self, view: Tensor) -> tuple[Any, Tensor]:
+        """The teacher's outputs, and the weighted loss on the entropy of its patches."""
         import torch
 
         from backbones.explicit import AttentionTaps
         from methods.synthesis.patch_similarity import patch_similarity_entropy
 
         with AttentionTaps(self.batch.teacher.model, outputs=True) as taps:
-            predictions = self.batch.teacher.model(view)
+            outputs = self.batch.teacher.model(view)
         entropies = [
             patch_similarity_entropy(
-                outputs,
+                layer,
                 len(view),
                 skip_tokens=self._skip_tokens,
                 points=self.config.kde_points,
                 bandwidth=self.config.bandwidth,
             )
-            for outputs in taps.outputs
+            for layer in taps.outputs
         ]
-        return predictions, -self.config.entropy_weight * torch.stack(entropies).sum()
+        return outputs, -self.config.entropy_weight * torch.stack(entropies).sum()
 
 
 class PsaqVit(ImageOptimizer):
     """32 images from one batch."""
 
+    families = FAMILIES
     Config = PsaqVitConfig
     Objective = PsaqVitObjective
 
@@ -98,6 +99,7 @@ METHOD = Method(
         "views": "code",
         "quantizer": "code",
         "sizes other than 224 pixels": "ours",
+        "guidance on detectors": "ours",
     },
     deviations=(
         *psaq_recipe.DEVIATIONS,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from backbones.base import Backbone
+from backbones.base import FAMILIES, Backbone
 from methods.base import Method, Progress, SyntheticImages, silent
 from methods.psaq_vit import PsaqVitConfig, PsaqVitObjective
 from methods.settings import setting
@@ -49,14 +49,13 @@ class PsaqVitV2Objective(PsaqVitObjective):
 
     def losses(self, images: Tensor, view: Tensor, iteration: int) -> Mapping[str, Tensor]:
         """The terms that are on, weighted."""
-        from methods.synthesis.priors import one_hot_loss
-
-        predictions, entropy = self.seen(view)
+        guidance = self.batch.teacher.guidance
+        outputs, entropy = self.seen(view)
         losses = {"patch_entropy": entropy, "variation": self.variation(view)}
         if self.config.one_hot_weight > 0:
-            losses["one_hot"] = self.config.one_hot_weight * one_hot_loss(predictions, self.batch.labels)
+            losses["one_hot"] = self.config.one_hot_weight * guidance.loss(outputs, self.targets)
         if self.batch.student is not None:
-            disagreement = discrepancy(predictions, self.batch.student(view))
+            disagreement = guidance.disagreement(outputs, self.batch.student(view))
             losses["discrepancy"] = -self.config.discrepancy_weight * disagreement
         return losses
 
@@ -67,6 +66,7 @@ class PsaqVitV2(ImageOptimizer):
     The instance lives for one quantization and keeps its latest images, which the next set starts from.
     """
 
+    families = FAMILIES
     Config = PsaqVitV2Config
     Objective = PsaqVitV2Objective
     needs_student = True
@@ -120,15 +120,6 @@ class _Continued(ImageOptimizer):
         if self._images is None:
             return super().start(batch, size, teacher, generator=generator)
         return self._images.split(self.config.batch_size)[batch]
-
-
-def discrepancy(teacher: Tensor, student: Tensor) -> Tensor:
-    """Mean |teacher - student| over mean |teacher| of every image's logits (B, classes), mean over images.
-
-    The divisor carries no gradient: an image gains nothing from making the teacher's logits small.
-    """
-    distance = (teacher - student).abs().mean(dim=1)
-    return (distance / teacher.detach().abs().mean(dim=1)).mean()
 
 
 def _without_labels(made: SyntheticImages) -> SyntheticImages:

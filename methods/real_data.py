@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backbones.base import Backbone
+from backbones.base import FAMILIES, Backbone
 from methods.base import Method, Progress, Synthesizer, SyntheticImages, silent
 from methods.settings import setting
 
@@ -26,6 +26,7 @@ class RealDataConfig:
 class RealData(Synthesizer):
     """Hands real images on."""
 
+    families = FAMILIES
     Config = RealDataConfig
     needs_real_images = True
 
@@ -39,7 +40,7 @@ class RealData(Synthesizer):
         epoch: int = 0,
         real_images: tuple[Tensor, Tensor] | None = None,
     ) -> SyntheticImages:
-        """The first `config.images` of `real_images`: images (n, C, H, W) in normalized space, labels (n,).
+        """The first `config.images` of `real_images`: images (n, C, H, W) in normalized space, and labels.
 
         Raises ValueError when fewer are given.
         """

@@ -92,6 +92,8 @@ def fetch(request: Request, console: Any) -> Specimens:
 
 def _completed(request: Request) -> Request:
     """The request with every choice made that an analysis needs; raises UsageError where the user has to."""
+    from backbones import SPECS
+    from backbones.base import DETECTORS
     from harness.suite import load_suite
 
     if not request.suite and not request.backbones:
@@ -108,6 +110,11 @@ def _completed(request: Request) -> Request:
         f"--{option}: an analysis looks at one of {', '.join(values)}; choose it"
         for option, values in (("backbone", request.backbones), ("bits", request.bits))
         if len(values) > 1
+    ]
+    faults += [
+        f"--backbone {name}: an analysis compares answers of classifiers, this is a detector"
+        for name in request.backbones
+        if name in SPECS and SPECS[name].family in DETECTORS
     ]
     if faults:
         raise UsageError.of(faults)

@@ -31,6 +31,12 @@ EnginesOption = Annotated[
     typer.Option("--engine", "--engines", help="Run the methods with these engines instead of their own."),
 ]
 BudgetOption = Annotated[str | None, typer.Option("--budget", help="paper, fast or smoke.")]
+ScopeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scope", help="What is quantized: whole, heads_8bit or backbone (heads in full precision)."
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="method.field=value, engine.field=value or method.engine.field=value."),
@@ -161,8 +167,9 @@ def narrowing(chosen: Request) -> str:
         values = getattr(chosen, option)
         if values:
             words += [f"--{option}", ",".join(values)]
-    if chosen.budget:
-        words += ["--budget", chosen.budget]
+    for option in ("budget", "scope"):
+        if getattr(chosen, option):
+            words += [f"--{option}", getattr(chosen, option)]
     settings = (("set-file", chosen.set_files), ("set", chosen.assignments))
     pairs = (*settings, ("data", chosen.data), ("weights", chosen.weights))
     for option, values in (*pairs, ("plugin", chosen.plugins)):

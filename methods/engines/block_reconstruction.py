@@ -38,6 +38,7 @@ class BlockReconstruction(RepqPtq):
     """Calibrates as E3, then fits each block's weights to the full-precision block's output."""
 
     Config = BlockReconstructionConfig
+    families = frozenset({"vit", "swin"})
 
     def protocol(self, bits: Bits) -> dict[str, Any]:
         """What is quantized and how."""

@@ -1,6 +1,7 @@
-"""What the quantized student learns from the teacher: its logits and the structure of its attention heads.
+"""What the quantized student learns from the teacher beyond its outputs: the structure of attention heads.
 
-Pure functions of tensors; they know nothing about models, taps or training.
+Pure functions of tensors; they know nothing about models, taps or training. Outputs are compared by the
+backbone's guidance, but for AdaDFQ's loss on logits, which stands here.
 """
 
 from __future__ import annotations
@@ -8,25 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 _C2 = 0.03**2
 """Stabiliser of structural similarity for a dynamic range of 1."""
-
-
-def logit_distillation(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
-    """T^2 * KL(softmax(teacher / T) || softmax(student / T)), mean over images (MaskAQ code, spec 4).
-
-    Both (B, classes); the scalar is in nats times T^2.
-    """
-    divergence = F.kl_div(
-        (student / temperature).log_softmax(-1),
-        (teacher / temperature).log_softmax(-1),
-        reduction="batchmean",
-        log_target=True,
-    )
-    return temperature**2 * divergence
 
 
 def entropy_of_difference(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:

@@ -2,7 +2,9 @@
 
 Source: MaskAQ (ICML 2026, arXiv 2606.04373), released code; MimiQ (AAAI 2025, arXiv 2407.20021) shares it.
 Every convolution, linear layer and attention product is quantized; LayerNorm, softmax, GELU, residual sums
-and embeddings stay in full precision, as does the input of the patch embedding.
+and embeddings stay in full precision, as does the input of the patch embedding. On a detector neck and heads
+are quantized alike; what trains a student is the distance that the backbone's guidance gives. Layers behind
+the choice of regions get no gradient from it and keep the teacher's weights, quantized. All of this is ours.
 
 Deviations:
 - `mode` fixed (the default) starts the activation ranges by least squared error and keeps softmax outputs
@@ -20,9 +22,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from backbones.base import Backbone
+from backbones.base import DETECTORS, FAMILIES, Backbone
 from methods.base import Engine, EpochMonitor, ImageSource, Progress, silent
 from methods.bits import Bits
+from methods.scope import SCOPES, WIDTH_OF_HEADS, bits_by_name
 from methods.settings import setting
 
 if TYPE_CHECKING:
@@ -82,13 +85,16 @@ class LsqQat(Engine):
     """Trains a student with quantized weights and learned activation ranges."""
 
     Config = LsqQatConfig
+    families = FAMILIES
+    scopes = frozenset(SCOPES)
 
     def prepare(self, teacher: Backbone, bits: Bits) -> nn.Module:
         """A copy with quantized layers; its activation ranges come from the first batch it sees."""
         from methods.quantization.conversion import quantizable_copy, replace_modules
 
         student = quantizable_copy(teacher)
-        replace_modules(student, lambda name, module: self._replacement(name, module, bits))
+        bits_of = bits_by_name(teacher, bits, self.scope)
+        replace_modules(student, lambda name, module: self._replacement(name, module, bits_of(name)))
         return student.to(teacher.device).eval()
 
     def quantize(
@@ -103,7 +109,8 @@ class LsqQat(Engine):
     ) -> nn.Module:
         """Train on the source's images; the last epoch is the result.
 
-        Raises TrainingFailed when the loss is not finite, ValueError when no epoch would train.
+        Raises TrainingFailed when the loss is not finite, ValueError when no epoch would train, or for
+        AdaDFQ's distillation on a detector.
         """
         from methods.engines.qat_training import train
 
@@ -111,6 +118,10 @@ class LsqQat(Engine):
             raise ValueError(
                 f"warmup_epochs={self.config.warmup_epochs} leaves none of the {self.config.epochs} epochs "
                 "to train in: raise epochs or lower warmup_epochs"
+            )
+        if self.config.distillation == "adadfq" and teacher.spec.family in DETECTORS:
+            raise ValueError(
+                f"distillation=adadfq compares class logits and {teacher.spec.name} is a detector: choose kl"
             )
         student = self.prepare(teacher, bits)
         train(
@@ -123,21 +134,25 @@ class LsqQat(Engine):
         fixed = self.config.mode == "fixed"
         return {
             "engine": "lsq_qat",
+            "scope": self.scope,
             "mode": self.config.mode,
             "weight_bits": bits.weights,
             "activation_bits": bits.activations,
             "weights": "per output channel, symmetric min-max, recomputed in every forward",
             "activations": "per tensor, learned scale and rounded zero point (LSQ)",
             "activation_start": "least squared error" if fixed else "as released",
-            "quantized_tensors": "inputs of every linear layer and both inputs of both attention products",
+            "quantized_tensors": (
+                "inputs of every linear layer and both inputs of both attention products; in a detector also "
+                "inputs of the convolutions of neck and heads but the mask head's transposed one"
+            ),
             "first_layer": "weights at the target bits, input image in full precision",
-            "last_layer": "weights and input at the target bits",
+            "last_layer": f"weights and input {WIDTH_OF_HEADS[self.scope]}",
             "softmax_output": "activation bits, unsigned" if fixed else "activation bits, mostly signed",
             "residual_stream": "full precision",
             "training": "quantization-aware, on synthetic images alone",
         }
 
-    def _replacement(self, name: str, module: nn.Module, bits: Bits) -> nn.Module | None:
+    def _replacement(self, name: str, module: nn.Module, bits: Bits | None) -> nn.Module | None:
         """The quantized form of a layer; None for what stays as it is."""
         import functools
 
@@ -147,9 +162,12 @@ class LsqQat(Engine):
         from methods.quantization.fake_quantize import symmetric_weights_straight_through
         from methods.quantization.layers import QuantizedConv2d, QuantizedLinear, QuantizedMatMul
 
+        if bits is None:
+            return None
         weights = functools.partial(symmetric_weights_straight_through, bits=bits.weights)
         if isinstance(module, nn.Conv2d):
-            return QuantizedConv2d(module, weights, input_quantizer=None)
+            reads_image = name.endswith("patch_embed.proj")
+            return QuantizedConv2d(module, weights, None if reads_image else self._quantizer(bits))
         if isinstance(module, nn.Linear):
             return QuantizedLinear(module, weights, self._quantizer(bits, head=name.startswith("head")))
         if isinstance(module, MatMul):

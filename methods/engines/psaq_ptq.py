@@ -3,6 +3,7 @@
 Source: Li et al., ECCV 2022 (arXiv 2203.02250), released code: `quant_modules.py`, `quant_utils.py`,
 `vit_quant.py`, `swin_quant.py`. Weights per output channel, symmetric; activations per tensor, asymmetric,
 with an integer zero point; input image, residual stream and logits included; softmax output left alone.
+On a detector the outputs of all layers of neck and heads come on top, which is ours.
 
 Deviations:
 - whether a range has been observed is a flag; the code takes `x_max == 0` for "not yet";
@@ -12,12 +13,14 @@ Deviations:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from backbones.base import Backbone
+from backbones.base import DETECTORS, FAMILIES, Backbone
 from methods.base import Engine, EpochMonitor, ImageSource, Progress, TrainingFailed, silent
 from methods.bits import Bits
+from methods.scope import SCOPES, WIDTH_OF_HEADS, bits_by_name
 from methods.settings import setting
 
 if TYPE_CHECKING:
@@ -37,20 +40,22 @@ class PsaqPtq(Engine):
     """Quantizes every point of PSAQ-ViT's code with ranges from the given images; nothing is trained."""
 
     Config = PsaqPtqConfig
+    families = FAMILIES
+    scopes = frozenset(SCOPES)
 
     def prepare(self, teacher: Backbone, bits: Bits) -> nn.Module:
         """A copy with quantized weights; its activations pass through until they are calibrated."""
         from methods.quantization.activations import MinMaxQuantizer
-        from methods.quantization.conversion import quantizable_copy, quantize_input, quantize_outputs
+        from methods.quantization.conversion import quantizable_copy, quantize_input, quantize_output
 
         student = quantizable_copy(teacher)
-
-        def quantizer() -> nn.Module:
-            return MinMaxQuantizer(bits.activations).to(teacher.device)
-
-        quantize_input(student, quantizer())
-        quantize_outputs(student, quantization_points(teacher), quantizer)
-        _quantize_weights(student, bits.weights)
+        bits_of = bits_by_name(teacher, bits, self.scope)
+        quantize_input(student, MinMaxQuantizer(bits.activations).to(teacher.device))
+        for name in quantization_points(teacher):
+            own = bits_of(name)
+            if own is not None:
+                quantize_output(student, name, MinMaxQuantizer(own.activations).to(teacher.device))
+        _quantize_weights(student, bits_of)
         return student.eval()
 
     def quantize(
@@ -80,6 +85,7 @@ class PsaqPtq(Engine):
         """What is quantized and how."""
         return {
             "engine": "psaq_ptq",
+            "scope": self.scope,
             "weight_bits": bits.weights,
             "activation_bits": bits.activations,
             "weights": "per output channel, symmetric min-max",
@@ -87,10 +93,11 @@ class PsaqPtq(Engine):
             "quantized_tensors": (
                 "input image, embeddings and their sum, LayerNorm outputs, qkv, scaled attention logits, "
                 "attention outputs, projections, residual sums, GELU outputs, MLP outputs, logits; in Swin "
-                "also position bias, biased logits, patch merging and the pooled features"
+                "also position bias, biased logits, patch merging and the pooled features; in a detector the "
+                "outputs of every layer of neck and heads but the mask head's transposed convolution"
             ),
             "first_layer": "weights and input image at the target bits",
-            "last_layer": "weights, input and logits at the target bits",
+            "last_layer": f"weights, input and output {WIDTH_OF_HEADS[self.scope]}",
             "softmax_output": "full precision",
             "residual_stream": "quantized",
             "training": "none",
@@ -110,19 +117,24 @@ class PsaqPtq(Engine):
             for index, batch in enumerate(batches):
                 student(batch)
                 progress(index + 1, len(batches), {})
-        _quantize_weights(student, bits.weights)
+        _quantize_weights(student, bits_by_name(teacher, bits, self.scope))
         _require_finite_ranges(student)
 
 
 def quantization_points(teacher: Backbone) -> list[str]:
-    """Names of the modules whose output PSAQ-ViT's code quantizes; the input image comes on top."""
+    """Names of the modules whose output PSAQ-ViT's code quantizes; the input image comes on top.
+
+    In a detector also every layer of neck and heads, but for the mask head's transposed convolution.
+    """
     from backbones.explicit import ExplicitBlock, ExplicitSwinBlock
 
-    swin = teacher.spec.family == "swin"
+    swin = teacher.is_windowed
     # In Swin the convolution's output is quantized before patch_embed's norm, and patch_embed's after it.
     points = (
         ["patch_embed.proj", "patch_embed"] if swin else ["patch_embed", "tokens", "position", "embedded"]
     )
+    if teacher.spec.family == "mask_rcnn":
+        points = [f"backbone.body.{point}" for point in points]
     inside = ["norm1", "attn.qkv", "attn.logits", *(["attn.bias", "attn.biased"] if swin else [])]
     inside += ["attn.av", "attn.proj", "residual1", "norm2", "mlp.act", "mlp.fc2", "residual2"]
     for name, module in teacher.model.named_modules():
@@ -130,21 +142,38 @@ def quantization_points(teacher: Backbone) -> list[str]:
             points += [f"{name}.{point}" for point in inside]
         elif name.endswith("downsample") and hasattr(module, "reduction"):
             points += [f"{name}.norm", f"{name}.reduction"]
+        elif name.startswith(("mid_position.", "mid_embedded.")):  # YOLOS adds positions between blocks too
+            points.append(name)
+    if teacher.spec.family in DETECTORS:
+        return [*points, *_layers_of_heads(teacher)]
     # ViT quantizes the CLS token alone after the last norm; fc_norm is the first module that sees only it.
     return [*points, *(["norm", "head.global_pool"] if swin else ["fc_norm"]), "head"]
 
 
-def _quantize_weights(student: nn.Module, bits: int) -> None:
-    """Replace the weights of every linear layer and convolution by their quantized values."""
+def _layers_of_heads(teacher: Backbone) -> list[str]:
+    """Names of the norms, linear layers and convolutions of a detector's neck and heads."""
+    from torch import nn
+
+    kinds = nn.LayerNorm | nn.Linear | nn.Conv2d
+    return [
+        name
+        for name, module in teacher.model.named_modules()
+        if isinstance(module, kinds) and teacher.is_of_heads(name)
+    ]
+
+
+def _quantize_weights(student: nn.Module, bits_of: Callable[[str], Bits | None]) -> None:
+    """Replace the weights of linear layers and convolutions that have bits by their quantized values."""
     import torch
     from torch import nn
 
     from methods.quantization.fake_quantize import symmetric_weights
 
     with torch.no_grad():
-        for module in student.modules():
-            if isinstance(module, nn.Linear | nn.Conv2d):
-                module.weight.copy_(symmetric_weights(module.weight, bits))
+        for name, module in student.named_modules():
+            bits = bits_of(name)
+            if bits is not None and isinstance(module, nn.Linear | nn.Conv2d):
+                module.weight.copy_(symmetric_weights(module.weight, bits.weights))
 
 
 def _require_finite_ranges(student: nn.Module) -> None:

@@ -17,10 +17,10 @@ from methods.base import EpochMonitor, ImageSource, Progress, TrainingFailed
 from methods.engines.augmentation import training_view
 from methods.engines.distillation import (
     entropy_of_difference,
-    logit_distillation,
     masked_head_distillation,
     structural_head_distillation,
 )
+from methods.quantization.lsq import close_ranges
 
 if TYPE_CHECKING:
     from methods.engines.lsq_qat import LsqQatConfig
@@ -62,6 +62,8 @@ def train(
             _Epoch(student, teacher, config, optimizer, epoch, generator, progress).run(images)
         elif epoch == 0:
             _take_ranges(student, images, teacher, config, generator)
+        if epoch == 0:
+            close_ranges(student)
         if on_epoch is not None:
             on_epoch(epoch, student)
     optimizer.zero_grad()
@@ -127,23 +129,25 @@ class _Epoch:
     ) -> dict[str, Tensor]:
         """The weighted terms; their sum is minimised."""
         with torch.no_grad():
-            teacher_logits = self.teacher.model(view)
-        student_logits = self.student(view)
-        distil = entropy_of_difference if self.config.distillation == "adadfq" else logit_distillation
-        losses = {"logits": distil(teacher_logits, student_logits, self.config.temperature)}
+            expected = self.teacher.model(view)
+        answer = self.student(view)
+        adadfq = self.config.distillation == "adadfq"
+        distil = entropy_of_difference if adadfq else self.teacher.guidance.distillation
+        losses = {"logits": distil(expected, answer, self.config.temperature)}
         if self.config.head_distillation != "none":
             heads = self._head_distillation(teacher_taps.outputs, student_taps.outputs)
             losses["heads"] = self.config.head_coefficient * heads
         return losses
 
     def _head_distillation(self, teacher: list[Tensor], student: list[Tensor]) -> Tensor:
-        prefix = self.teacher.prefix_tokens
+        """On every token but CLS: the detection tokens of YOLOS carry its whole answer, so they take part."""
+        skipped = min(1, self.teacher.prefix_tokens)
         if self.config.head_distillation == "structural":
-            return structural_head_distillation(teacher, student, prefix_tokens=prefix)
+            return structural_head_distillation(teacher, student, prefix_tokens=skipped)
         return masked_head_distillation(
             teacher,
             student,
-            prefix_tokens=prefix,
+            prefix_tokens=skipped,
             ratio=self.config.masked_ratio,
             weight=self.config.masked_weight,
         )

@@ -3,7 +3,8 @@
 Source: Li et al., ICCV 2023 (arXiv 2212.08254), released code. Inputs and weights of every convolution,
 linear layer and attention product are quantized; softmax outputs on powers of sqrt(2); LayerNorm, softmax,
 GELU and residual sums stay in full precision. Ranges after a LayerNorm are searched per channel and made
-one by `methods.quantization.reparameterization`.
+one by `methods.quantization.reparameterization`. On a detector, as released, all of it is quantized and only
+the backbone's ranges are made one; where Swin pads its windows, the padding then is not what it was.
 
 Deviations:
 - `mode` fixed (the default) rounds the mean zero point of the channels; faithful leaves it as released;
@@ -16,9 +17,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from backbones.base import Backbone
+from backbones.base import FAMILIES, Backbone
 from methods.base import Engine, EpochMonitor, ImageSource, Progress, SyntheticImages, TrainingFailed, silent
 from methods.bits import Bits
+from methods.scope import SCOPES, WIDTH_OF_HEADS, bits_by_name
 from methods.settings import setting
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ class RepqPtq(Engine):
     """Quantizes every layer's input and weights with percentile ranges; nothing is trained."""
 
     Config = RepqPtqConfig
+    families = FAMILIES
+    scopes = frozenset(SCOPES)
 
     def prepare(self, teacher: Backbone, bits: Bits) -> nn.Module:
         """A copy with quantized weights; its activations pass through until they are calibrated."""
@@ -63,7 +67,10 @@ class RepqPtq(Engine):
             if layer.bias is None:  # Swin's patch merging; reparameterization needs one
                 zeros = torch.zeros(layer.out_features, device=layer.weight.device)
                 layer.bias = nn.Parameter(zeros, requires_grad=False)
-        replace_modules(student, lambda name, module: _replacement(name, module, bits, name in after_norm))
+        bits_of = bits_by_name(teacher, bits, self.scope)
+        replace_modules(
+            student, lambda name, module: _replacement(name, module, bits_of(name), name in after_norm)
+        )
         return student.to(teacher.device).eval()
 
     def quantize(
@@ -95,6 +102,7 @@ class RepqPtq(Engine):
         fixed = self.config.mode == "fixed"
         return {
             "engine": "repq_ptq",
+            "scope": self.scope,
             "mode": self.config.mode,
             "weight_bits": bits.weights,
             "activation_bits": bits.activations,
@@ -102,10 +110,11 @@ class RepqPtq(Engine):
             "activations": "per tensor, asymmetric, percentile range of least squared error; after LayerNorm "
             f"reparameterized from per-channel ranges, zero point {'rounded' if fixed else 'not rounded'}",
             "quantized_tensors": (
-                "inputs of every convolution and linear layer and both inputs of both attention products"
+                "inputs of every convolution and linear layer and both inputs of both attention products; in "
+                "a detector not the mask head's transposed convolution"
             ),
             "first_layer": "weights at the target bits, input image at 8 bits",
-            "last_layer": "weights and input at the target bits",
+            "last_layer": f"weights and input {WIDTH_OF_HEADS[self.scope]}",
             "softmax_output": "activation bits, powers of sqrt(2)",
             "residual_stream": "full precision",
             "calibration_images": self.config.calibration_images,
@@ -139,7 +148,7 @@ class RepqPtq(Engine):
         progress(1, 1, {})
 
 
-def _replacement(name: str, module: nn.Module, bits: Bits, after_norm: bool) -> nn.Module | None:
+def _replacement(name: str, module: nn.Module, bits: Bits | None, after_norm: bool) -> nn.Module | None:
     """The quantized form of a layer; None for what stays as it is."""
     from torch import nn
 
@@ -148,9 +157,13 @@ def _replacement(name: str, module: nn.Module, bits: Bits, after_norm: bool) -> 
     from methods.quantization.log_sqrt2 import LogSqrt2Quantizer
     from methods.quantization.percentile import PercentileQuantizer, PercentileWeights
 
+    if bits is None:
+        return None
     if isinstance(module, nn.Conv2d):
         weights = PercentileWeights(module.weight, bits.weights)
-        return QuantizedConv2d(module, weights, PercentileQuantizer(_FIRST_INPUT_BITS))
+        reads_image = name.endswith("patch_embed.proj")
+        inputs = PercentileQuantizer(_FIRST_INPUT_BITS if reads_image else bits.activations)
+        return QuantizedConv2d(module, weights, inputs)
     if isinstance(module, nn.Linear):
         weights = PercentileWeights(module.weight, bits.weights)
         inputs = PercentileQuantizer(bits.activations, per_channel=after_norm)

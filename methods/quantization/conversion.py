@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -32,12 +32,11 @@ def replace_modules(model: nn.Module, replacement: Callable[[str, nn.Module], nn
     return replaced
 
 
-def quantize_outputs(model: nn.Module, names: Iterable[str], quantizer: Callable[[], nn.Module]) -> None:
-    """Hang a fresh quantizer on the output of each named module, as its submodule `output_quantizer`."""
-    for name in names:
-        module = model.get_submodule(name)
-        module.add_module("output_quantizer", quantizer())
-        module.register_forward_hook(_quantize_output)
+def quantize_output(model: nn.Module, name: str, quantizer: nn.Module) -> None:
+    """Hang a quantizer on the output of the named module, as its submodule `output_quantizer`."""
+    module = model.get_submodule(name)
+    module.add_module("output_quantizer", quantizer)
+    module.register_forward_hook(_quantize_output)
 
 
 def quantize_input(model: nn.Module, quantizer: nn.Module) -> None:

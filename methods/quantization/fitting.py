@@ -15,6 +15,8 @@ from methods.quantization.activations import ActivationQuantizer
 class FittedQuantizer(ActivationQuantizer, ABC):
     """Passes values through until it is fitted; from then on its scale does not change.
 
+    Where nothing comes by, as in the mask head of a detector that finds nothing, it goes on doing so.
+
     The tensor that sets the range leaves quantized, so whatever comes behind is fitted to distorted inputs.
     """
 

@@ -37,7 +37,11 @@ Mode = Literal["fixed", "faithful"]
 
 
 class LsqQuantizer(UniformQuantizer):
-    """Learns its scale and zero point by gradient; the first tensor it sees sets where they start."""
+    """Learns its scale and zero point by gradient; the first tensor it sees sets where they start.
+
+    One that is closed before it saw any value passes values through: what a detector is evaluated on must
+    not set the ranges of layers that no region reached in training.
+    """
 
     signed: Tensor
     """Scalar bool: whether the levels are -2^(b-1) ... 2^(b-1) - 1 rather than 0 ... 2^b - 1."""
@@ -56,10 +60,13 @@ class LsqQuantizer(UniformQuantizer):
         self.register_buffer("signed", torch.tensor(True))
         self.register_buffer("gradient_factor", torch.tensor(1.0))
         self._grid = signed_grid(bits)
+        self._is_closed = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Quantize and dequantize `x` of any shape; the first call sets the range."""
         if not self._is_ready:
+            if self._is_closed:
+                return x
             self.start_from(x.detach())
         if self.is_frozen:
             return self._quantize_constant(x)
@@ -83,9 +90,14 @@ class LsqQuantizer(UniformQuantizer):
         self.zero_point.copy_(zero_point)
         self.gradient_factor.fill_(self.g_scale / math.sqrt(x.numel() * self._grid.highest))
 
+    def close(self) -> None:
+        """From now on no tensor sets the range; a loaded state closes too."""
+        self._is_closed = True
+
     def mirror(self) -> None:
         """Read the flags into Python."""
         super().mirror()
+        self._is_closed = True
         self._grid = signed_grid(self.bits) if self.signed else unsigned_grid(self.bits)
 
     def parameters_now(self) -> tuple[Tensor, Tensor, Grid]:
@@ -95,6 +107,13 @@ class LsqQuantizer(UniformQuantizer):
     def extra_repr(self) -> str:
         """Shown by `print(model)`."""
         return f"bits={self.bits}, LSQ {self.mode}"
+
+
+def close_ranges(model: nn.Module) -> None:
+    """No quantizer of `model` takes its range from what it sees any more."""
+    for module in model.modules():
+        if isinstance(module, LsqQuantizer):
+            module.close()
 
 
 def least_squares_range(x: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,8 @@
 """Loss terms on attention logits: heads that agree, patches that differ, and a student that looks alike.
 
 Every function takes one layer's q k^T as `AttentionTaps` collects it: (B, H, N, N) with `prefix_tokens` = 1
-for ViT and DeiT, (B * windows, H, N, N) with `prefix_tokens` = 0 for Swin. Layers are averaged by the caller.
+for ViT and DeiT, 1 + detection tokens for YOLOS; (B * windows, H, N, N) with `prefix_tokens` = 0 for Swin.
+Layers are averaged by the caller.
 """
 
 from __future__ import annotations
@@ -82,9 +83,14 @@ def gaussian_patch_entropy(logits: Tensor, rows: Tensor | None = None, *, prefix
 
 
 def patch_attention(logits: Tensor, *, prefix_tokens: int) -> Tensor:
-    """Head-mean logits that every patch receives, (B, n): from CLS, or without one from all queries alike."""
+    """Head-mean logits that every patch receives, (B, n): from all prefix tokens, or without any from all
+    queries alike.
+
+    With CLS alone as in MaskAQ. Detection tokens, which look for the objects of an image, stand beside it
+    with equal weight: ours.
+    """
     if prefix_tokens:
-        return logits[:, :, 0, prefix_tokens:].mean(dim=1)
+        return logits[:, :, :prefix_tokens, prefix_tokens:].mean(dim=2).mean(dim=1)
     return logits.mean(dim=(1, 2))
 
 

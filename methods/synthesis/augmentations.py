@@ -5,6 +5,8 @@ Draws come from a CPU generator and are small, so that a seed gives the same vie
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Generator, Tensor
 
@@ -14,10 +16,32 @@ def jitter_limit(limit_at_224: int, images: Tensor) -> int:
     return max(min(1, limit_at_224), round(limit_at_224 * min(images.shape[-2:]) / 224))
 
 
-def random_roll(images: Tensor, limit: int, *, generator: Generator, same_offset: bool = False) -> Tensor:
-    """Shift the whole batch cyclically by whole pixels, uniform in [-limit, limit], per axis or alike."""
+class Placement(NamedTuple):
+    """How a view lies on its images: shifted cyclically by whole pixels, then perhaps mirrored."""
+
+    down: int
+    right: int
+    mirrored: bool = False
+    """Left to right."""
+
+    def of(self, images: Tensor) -> Tensor:
+        """The view."""
+        rolled = images.roll((self.down, self.right), dims=(-2, -1))
+        return rolled.flip(-1) if self.mirrored else rolled
+
+
+def random_placement(
+    limit: int, *, generator: Generator, same_offset: bool = False, flip: bool = True
+) -> Placement:
+    """Shifts uniform in [-limit, limit], per axis or alike; with `flip` mirrored with probability 0.5."""
     down, right = torch.randint(-limit, limit + 1, (2,), generator=generator).tolist()
-    return images.roll((down, down if same_offset else right), dims=(-2, -1))
+    mirrored = flip and bool(torch.rand((), generator=generator) < 0.5)
+    return Placement(down, down if same_offset else right, mirrored)
+
+
+def random_roll(images: Tensor, limit: int, *, generator: Generator) -> Tensor:
+    """Shift the whole batch cyclically by whole pixels, uniform in [-limit, limit] per axis."""
+    return random_placement(limit, generator=generator, flip=False).of(images)
 
 
 def random_flip(images: Tensor, *, generator: Generator) -> Tensor:

@@ -1,11 +1,12 @@
 """The optimisation of images that every synthesizer of this project shares: noise in, images out.
 
 A method says what its images are optimised for (`Objective`); this module does the rest: batches, noise,
-labels, schedule, clamp, progress, and the check that images came out. It knows no loss term.
+targets, schedule, clamp, progress, and the check that images came out. It knows no loss term.
 
     class MyObjective(Objective):
         def losses(self, images, view, iteration):
-            return {"one_hot": one_hot_loss(self.batch.teacher.model(view), self.batch.labels)}
+            guidance = self.batch.teacher.guidance
+            return {"one_hot": guidance.loss(self.batch.teacher.model(view), self.targets)}
 
     class MySynthesizer(ImageOptimizer):
         Config = MyConfig            # with images, batch_size, iterations and learning_rate
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
     from torch.optim import Optimizer
 
+    from methods.synthesis.augmentations import Placement
+
 REPORT_EVERY = 10
 """Iterations between two looks at the losses: reading them waits for the device."""
 _CONSTANT = 1e-4
@@ -39,7 +42,7 @@ class Batch:
 
     teacher: Backbone
     labels: Tensor
-    """(B,) int64 classes, on the teacher's device."""
+    """Targets of the teacher's guidance, on its device; for a classifier (B,) int64 classes."""
     generator: Generator
     """On the CPU; this batch's only source of randomness."""
     student: nn.Module | None = None
@@ -54,6 +57,8 @@ class Objective(ABC):
     def __init__(self, config: Any, batch: Batch) -> None:
         self.config = config
         self.batch = batch
+        self.targets = batch.labels
+        """Of the latest view: boxes move along with it."""
 
     @abstractmethod
     def losses(self, images: Tensor, view: Tensor, iteration: int) -> Mapping[str, Tensor]:
@@ -62,6 +67,17 @@ class Objective(ABC):
     def view(self, images: Tensor, iteration: int) -> Tensor:
         """What the models see of the images: an augmented copy. Here the images themselves."""
         return images
+
+    def placed(self, images: Tensor, placement: Placement) -> Tensor:
+        """A shifted, perhaps mirrored view of the images, for `view` to begin with; `targets` follow."""
+        height, width = images.shape[-2:]
+        self.targets = self.batch.teacher.guidance.moved(
+            self.batch.labels,
+            down=placement.down / height,
+            right=placement.right / width,
+            mirrored=placement.mirrored,
+        )
+        return placement.of(images)
 
     def finished(self, images: Tensor) -> Tensor:
         """What is kept of the optimised images. Here all of them, as they are."""
@@ -104,7 +120,7 @@ class ImageOptimizer(Synthesizer):
         made, labels, final = [], [], []
         for done, size in enumerate(sizes):
             own = torch.Generator().manual_seed(_draw_seed(generator))
-            drawn = torch.randint(teacher.num_classes, (size,), generator=own).to(teacher.device)
+            drawn = teacher.guidance.draw(size, generator=own).to(teacher.device)
             objective = self.Objective(self.config, Batch(teacher, drawn, own, student, epoch))
             start = self.start(done, size, teacher, generator=own)
             counted = _counted(progress, done * self.config.iterations, total)

@@ -42,7 +42,9 @@ class PsaqRecipeConfig:
     swin_rate_factor: float = setting(
         1.25, "Times the learning rate for Swin: 0.25.", low=0.1, high=10.0, tunable=False
     )
-    one_hot_weight: float = setting(1.0, "Weight of the class loss.", low=0.0, high=10.0)
+    one_hot_weight: float = setting(
+        1.0, "Weight of the class loss, on a detector of the guidance's.", low=0.0, high=10.0
+    )
     variation_weight: float = setting(
         0.05, "Weight of the distance to the total variation.", low=0.0, high=1.0
     )
@@ -61,18 +63,17 @@ class PsaqRecipe(Objective):
         numbers = len(batch.labels) * math.prod(batch.teacher.data.input_size)
         drawn = float(torch.empty(()).uniform_(2500, 3000, generator=batch.generator))
         self._wanted_variation = drawn * math.sqrt(numbers / _REFERENCE_NUMBERS)
-        swin = batch.teacher.spec.family == "swin"
-        self._base_rate = config.learning_rate * (config.swin_rate_factor if swin else 1.0)
+        factor = config.swin_rate_factor if batch.teacher.is_windowed else 1.0
+        self._base_rate = config.learning_rate * factor
         self.phase = math.ceil(config.iterations / len(self.jitter))
         """Iterations in one phase."""
 
     def view(self, images: Tensor, iteration: int) -> Tensor:
         """Rolled by the same offset in both axes, up to the phase's limit; perhaps mirrored."""
-        from methods.synthesis.augmentations import jitter_limit, random_flip, random_roll
+        from methods.synthesis.augmentations import jitter_limit, random_placement
 
         limit = jitter_limit(self.jitter[iteration // self.phase], images)
-        rolled = random_roll(images, limit, generator=self.batch.generator, same_offset=True)
-        return random_flip(rolled, generator=self.batch.generator)
+        return self.placed(images, random_placement(limit, generator=self.batch.generator, same_offset=True))
 
     def variation(self, view: Tensor) -> Tensor:
         """| R(view) - tau |, weighted; tau is drawn once per batch."""

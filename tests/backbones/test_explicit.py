@@ -205,8 +205,9 @@ def test_every_small_specification_builds_and_fits_its_data(name):
     spec = SPECS[name]
     model = build_model(spec).eval()
     assert model.num_classes == spec.num_classes
-    assert tuple(model.patch_embed.img_size) == spec.data.input_size[1:]
-    assert model.patch_embed.proj.in_channels == spec.data.input_size[0] == len(spec.data.mean)
+    embedding = (model.backbone.body if spec.family == "mask_rcnn" else model).patch_embed
+    assert tuple(embedding.img_size) == spec.data.input_size[1:]
+    assert embedding.proj.in_channels == spec.data.input_size[0] == len(spec.data.mean)
 
 
 def test_building_a_model_leaves_the_global_random_state():

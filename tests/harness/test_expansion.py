@@ -105,6 +105,16 @@ def test_weights_seeds_and_settings_enter_the_keys():
     assert len(keys(base, "synthesize") - keys(changed, "synthesize")) == 2  # both seeds of psaq_vit
 
 
+def test_the_scope_enters_the_students_keys_and_protocols_but_not_the_images():
+    base, scoped = plan_of(), plan_of(dataclasses.replace(SUITE, scope="heads_8bit"))
+    assert keys(base, "synthesize") == keys(scoped, "synthesize")
+    assert keys(base, "quantize").isdisjoint(keys(scoped, "quantize"))
+    for plan, scope in ((base, "whole"), (scoped, "heads_8bit")):
+        students = [stage for stage in plan.stages.values() if stage.kind == "quantize"]
+        assert {stage.settings["scope"] for stage in students} == {scope}
+        assert {t.protocol["engine"].get("scope") for t in plan.trials if t.engine != "none"} == {scope}
+
+
 def test_a_change_of_the_code_that_decides_changes_the_key(monkeypatch):
     base = plan_of()
     monkeypatch.setattr("harness.expansion.code_version", lambda *files: "another")

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from harness.cli.options import narrowing, request
 from harness.errors import UsageError
+from harness.session import open_session
 from harness.suite import load_suite, narrowed, suite_names, with_overrides
+from methods.engines.psaq_ptq import PsaqPtq
 
 GOOD = """\
 task: digits
@@ -79,6 +82,26 @@ def test_all_faults_come_together_with_their_lines(tmp_path):
         (("[psaq_vit]\n", "[psaq_vit]\nseeds: [a]\n"), "seeds must be whole numbers"),
         (("[psaq_vit]\n", "[psaq_vit]\ntrack: controlled\n"), "track controlled needs engines"),
         (("[psaq_vit]\n", "[psaq_vit]\noracle: maybe\n"), "oracle must be true or false"),
+        (("[psaq_vit]\n", "[psaq_vit]\nscope: 8\n"), "scope must be text"),
+        (
+            ("[psaq_vit]\n", "[psaq_vit]\nscope: heads\n"),
+            "mine.yaml:5: unknown scope 'heads': one of whole, heads_8bit, backbone",
+        ),
+        (
+            ("digits_vit]\nbits: [w4a4]\nmethods: [psaq_vit]", "digits_yolos]\nbits: [w4a4]\nmethods: [fdd]"),
+            "mine.yaml:4: fdd does not support digits_yolos (yolos)",
+        ),
+        (
+            ("digits_vit]\n", "digits_yolos]\nengines: [psaq_ptq, block_reconstruction]\n"),
+            "mine.yaml:3: block_reconstruction does not support digits_yolos (yolos)",
+        ),
+        (
+            (
+                "digits_vit]\nbits: [w4a4]\nmethods: [psaq_vit]",
+                "yolos_tiny]\nbits: [w4a4]\nmethods: [sardfq]",
+            ),
+            "mine.yaml:4: block_reconstruction does not support yolos_tiny (yolos)",
+        ),
         (("[psaq_vit]\n", "[psaq_vit]\ntask: digits\n"), "mine.yaml:5: the key 'task' stands twice"),
         (("[psaq_vit]\n", "[psaq_vit]\noverrides: {psaq: {a: 1}}\n"), "unknown method or engine 'psaq'"),
         (
@@ -115,6 +138,24 @@ def test_a_suite_is_a_mapping(tmp_path, text):
 
 def test_broken_yaml_names_its_line(tmp_path):
     assert "mine.yaml:3: not valid YAML" in faults(tmp_path, "task: digits\nbits: [w4a4\nmethods: [a]\n")
+
+
+def test_a_scope_is_part_of_a_suite_and_is_checked_against_the_engines(tmp_path, monkeypatch):
+    file = written(tmp_path, GOOD + "scope: backbone\n")
+    assert load_suite(file).scope == "backbone"
+    assert load_suite(written(tmp_path, GOOD)).scope == "whole"
+    file = written(tmp_path, GOOD + "scope: backbone\n")
+    monkeypatch.setattr(PsaqPtq, "scopes", frozenset({"whole"}))
+    with pytest.raises(UsageError, match=r"mine.yaml:5: psaq_ptq does not support scope backbone"):
+        load_suite(file)
+
+
+def test_the_command_line_chooses_the_scope_and_repeats_it(tmp_path):
+    chosen = request(suite=written(tmp_path, GOOD), scope="heads_8bit", store=str(tmp_path / "store"))
+    assert open_session(chosen).suite.scope == "heads_8bit"
+    assert "--scope heads_8bit" in narrowing(chosen)
+    with pytest.raises(UsageError, match="--scope: unknown scope 'neck': one of whole"):
+        open_session(request(suite=chosen.suite, scope="neck"))
 
 
 def test_narrowing_checks_names(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from methods import get_method
-from methods.psaq_vit_v2 import PsaqVitV2, PsaqVitV2Config, PsaqVitV2Objective, discrepancy
+from methods.psaq_vit_v2 import PsaqVitV2, PsaqVitV2Config, PsaqVitV2Objective
 from methods.synthesis.loop import Batch
 from tests.methods.smoke import assert_smoke, disturbed, seeded, synthesizer, untrained
 from tests.methods.tiny import FAMILIES
@@ -13,17 +13,6 @@ from tests.methods.tiny import FAMILIES
 @pytest.mark.parametrize("family", FAMILIES)
 def test_smoke(family):
     assert_smoke("psaq_vit_v2", family)
-
-
-def test_discrepancy_is_the_mean_over_images_of_relative_distances():
-    teacher = torch.tensor([[1.0, -3.0], [10.0, 10.0]], requires_grad=True)
-    student = torch.tensor([[2.0, -1.0], [10.0, 5.0]])
-    loss = discrepancy(teacher, student)
-    # image 1: (1 + 2) / (1 + 3); image 2: (0 + 5) / 20
-    assert loss.item() == pytest.approx((3 / 4 + 5 / 20) / 2)
-    loss.backward()
-    # the divisors 2 and 10 carry no gradient: sign / 2 classes / divisor / 2 images
-    assert teacher.grad.tolist() == [pytest.approx([-1 / 8, -1 / 8]), pytest.approx([0.0, 1 / 40])]
 
 
 def terms(student: torch.nn.Module | None, **settings) -> dict[str, float]:
@@ -84,7 +73,7 @@ def test_a_later_set_raises_the_disagreement():
     maker = synthesizer("psaq_vit_v2", **alone)
     images = [maker.synthesize(teacher, generator=seeded(), student=student, epoch=e).images for e in (0, 2)]
     with torch.no_grad():
-        before, after = (discrepancy(teacher.model(x), student(x)) for x in images)
+        before, after = (teacher.guidance.disagreement(teacher.model(x), student(x)) for x in images)
     assert after > 1.2 * before
 
 

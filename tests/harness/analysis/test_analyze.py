@@ -126,6 +126,7 @@ def test_a_method_that_fails_is_named_and_the_others_are_measured(tmp_path):
     [
         ([], "give --backbone NAME or --suite NAME"),
         (["--backbone", "digits_vi"], "did you mean digits_vit"),
+        (["--backbone", "digits_yolos"], "digits_yolos: an analysis compares answers of classifiers"),
         (["--backbone", "digits_vit,digits_swin"], "--backbone: an analysis looks at one of"),
         (["--backbone", "digits_vit", "--bits", "w3a3,w4a4"], "--bits: an analysis looks at one of"),
         (["--backbone", "digits_vit", "--bits", "w9a9"], "9-bit weights: 2 to 8 are supported"),

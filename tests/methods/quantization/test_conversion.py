@@ -15,7 +15,7 @@ from methods.bits import Bits
 from methods.engines.lsq_qat import LsqQat, LsqQatConfig
 from methods.engines.psaq_ptq import PsaqPtq, PsaqPtqConfig
 from methods.quantization import frozen
-from methods.quantization.conversion import quantize_input, quantize_outputs
+from methods.quantization.conversion import quantize_input, quantize_output
 from methods.quantization.fake_quantize import symmetric_weights, symmetric_weights_straight_through
 from methods.quantization.layers import QuantizedConv2d, QuantizedLinear, QuantizedMatMul
 from tests.methods.tiny import FAMILIES, blobs, source_of, tiny
@@ -68,7 +68,7 @@ def test_output_and_input_quantizers_survive_a_deep_copy():
             return self.layer(x)
 
     model = Model()
-    quantize_outputs(model, ["layer"], Double)
+    quantize_output(model, "layer", Double())
     quantize_input(model, Double())
     copied = copy.deepcopy(model)
     copied.layer.output_quantizer = nn.Identity()

@@ -30,8 +30,17 @@ def test_rolls_reach_every_shift_within_the_limit_and_none_beyond():
 
 def test_rolls_with_the_same_offset_move_along_the_diagonal():
     source = generator()
-    seen = {offset(augment.random_roll(delta(), 3, generator=source, same_offset=True)) for _ in range(100)}
-    assert seen == {(shift, shift) for shift in range(-3, 4)}
+    drawn = [augment.random_placement(3, generator=source, same_offset=True, flip=False) for _ in range(100)]
+    assert {offset(placement.of(delta())) for placement in drawn} == {(s, s) for s in range(-3, 4)}
+
+
+def test_a_placement_is_a_roll_and_then_a_flip_by_the_same_draws():
+    images = torch.randn(2, 3, 5, 9, generator=generator())
+    for seed in range(10):
+        source = generator(seed)
+        stepwise = augment.random_flip(augment.random_roll(images, 2, generator=source), generator=source)
+        placement = augment.random_placement(2, generator=generator(seed))
+        assert torch.equal(placement.of(images), stepwise)
 
 
 def test_flips_mirror_about_half_the_time():
