@@ -135,6 +135,7 @@ def with_overrides(suite: Suite, assignments: Sequence[str]) -> Suite:
 def suite_faults(suite: Suite) -> list[tuple[str, str]]:
     """Everything wrong with a suite's contents, as (field, sentence)."""
     from backbones import SPECS
+    from backbones.base import DETECTORS
     from methods.registry import UnknownName, engine_names, get_engine, get_method, method_names
     from tasks.registry import task_names
 
@@ -144,10 +145,12 @@ def suite_faults(suite: Suite) -> list[tuple[str, str]]:
     for name in suite.backbones:
         if name not in SPECS:
             faults.append(("backbones", f"unknown backbone '{name}'{suggestion(name, SPECS)}"))
-        elif suite.task in ("digits", "imagenet") and SPECS[name].dataset != suite.task:
+        elif suite.task in _with_own_backbones() and SPECS[name].dataset != suite.task:
             faults.append(
                 ("backbones", f"{name} is trained on {SPECS[name].dataset}, the suite's task is {suite.task}")
             )
+        elif suite.task == "images" and SPECS[name].family in DETECTORS:
+            faults.append(("backbones", f"{name} detects objects, the task images needs a classifier"))
     for name in suite.methods:
         try:
             method = get_method(name)
@@ -186,6 +189,13 @@ def suite_faults(suite: Suite) -> list[tuple[str, str]]:
             continue
         faults += [(f"overrides.{target}", f"{target}: {text}") for text in _override_faults(target, fields)]
     return faults + _variant_faults(suite)
+
+
+def _with_own_backbones() -> list[str]:
+    """The tasks with labels, which mean something only to models of the same data set."""
+    from tasks.registry import task_names
+
+    return [name for name in task_names() if name != "images"]
 
 
 def _variant_faults(suite: Suite) -> list[tuple[str, str]]:

@@ -36,11 +36,11 @@ class Evaluation:
     """Name of each sample, so that two records are compared image by image only when these agree."""
     outputs: Tensor | None = None
     """Kept for the full-precision reference: (n, classes) float32 logits of a classifier, or a detector's
-    `tasks.detections.rows_of` (n, 100, 6)."""
-    shown: Tensor | None = None
-    """A detector's rows (few, 100, 6) on the first samples, kept to be drawn."""
+    `tasks.detection_scoring.rows_of` (n, 100, 6)."""
     notes: tuple[str, ...] = ()
     """What a reader of the record should know: skipped files, converted images."""
+    shown: Tensor | None = None
+    """A detector's rows (few, 100, 6) on the first samples, kept to be drawn."""
 
 
 @dataclass(frozen=True)

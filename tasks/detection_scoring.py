@@ -76,7 +76,8 @@ class CocoScores(NamedTuple):
 def coco_scores(truths: Sequence[Truth], found: Sequence[Found]) -> CocoScores:
     """COCO's metrics over images in the same order; no metric at all where no image shows anything."""
     boxes = _judged(truths, found, "bbox")
-    metrics, notes = _averages(boxes), ()
+    metrics = _averages(boxes)
+    notes: tuple[str, ...] = ()
     if any(one.segments is not None for one in found):
         bare = sum(len(truth.labels) for truth in truths if truth.segments is None)
         if bare:
