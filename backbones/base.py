@@ -52,7 +52,8 @@ class BackboneSpec:
     published_name: str
     """The name that papers' tables use, such as `DeiT-T`."""
     timm_name: str
-    """timm architecture with its pinned weight tag, such as `deit_tiny_patch16_224.fb_in1k`."""
+    """timm architecture with its pinned weight tag, such as `deit_tiny_patch16_224.fb_in1k`; empty where the
+    project builds the model itself (YOLOS)."""
     data: DataConfig
     """Preprocessing used for evaluation and for the clamp of synthetic images."""
     num_classes: int
@@ -65,7 +66,9 @@ class BackboneSpec:
     reference_source: str = ""
     """Where `reference_score` was read."""
     model_settings: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments for timm's constructor, for the tiny models."""
+    """Keyword arguments for timm's constructor, for the tiny models, or for the project's own."""
+    hub_repository: str = ""
+    """Repository of the Hugging Face hub with the weights in `model.safetensors`; empty when none has."""
     shipped_weights: str | None = None
     """File name under `backbones/weights/`, for models whose weights the project ships."""
 
@@ -85,17 +88,19 @@ class Backbone:
 
     @property
     def num_classes(self) -> int:
-        """Number of logits."""
+        """Number of classes; a detector's logits say 'no object' on top."""
         return self.spec.num_classes
 
     @property
     def prefix_tokens(self) -> int:
-        """Tokens before the patch tokens: 1 (CLS) for ViT and DeiT, 0 for Swin."""
-        return int(getattr(self.model, "num_prefix_tokens", 0)) if self.spec.family == "vit" else 0
+        """Tokens before the patch tokens: 1 (CLS) for ViT and DeiT, CLS and detection tokens for YOLOS, 0 for
+        Swin."""
+        return int(getattr(self.model, "num_prefix_tokens", 0)) if self.spec.family in ("vit", "yolos") else 0
 
     @property
     def patch_grid(self) -> tuple[int, int]:
-        """(rows, columns) of the patches that an image is cut into; in Swin those of the first stage."""
+        """(rows, columns) of the patches that an image of `data.input_size` is cut into; in Swin those of the
+        first stage."""
         embedding: Any = self.model.patch_embed
         rows, columns = embedding.grid_size
         return rows, columns

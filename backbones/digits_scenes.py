@@ -77,8 +77,14 @@ def load_scenes(split: DigitsSplit, count: int, seed: int) -> Scenes:
     """Draw `count` scenes with the digits of a split; the same arguments give the same scenes."""
     import torch
 
-    digits = load_digits_split(split)
     generator = torch.Generator().manual_seed(seed * len(_SEEDS) + _SEEDS[split])
+    return draw_scenes(load_digits_split(split), count, generator=generator)
+
+
+def draw_scenes(digits: Digits, count: int, *, generator: Generator) -> Scenes:
+    """Draw `count` scenes with the given digits, whose images the caller may have varied."""
+    import torch
+
     chunks = [min(_CHUNK, count - start) for start in range(0, count, _CHUNK)]
     parts = [_draw(digits, size, generator) for size in chunks]
     return Scenes(

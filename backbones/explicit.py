@@ -254,6 +254,11 @@ def make_explicit(model: nn.Module) -> nn.Module:
             "VisionTransformer (ViT, DeiT) and SwinTransformer"
         )
     _refuse_unsupported(model)
+    return expose_attention(model)
+
+
+def expose_attention(model: nn.Module) -> nn.Module:
+    """Turn every timm module inside `model` that has an explicit form into it, in place."""
     for module in list(model.modules()):
         explicit = _EXPLICIT.get(type(module))
         if explicit is not None:

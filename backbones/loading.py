@@ -1,6 +1,6 @@
 """Finds a backbone's weights, hashes them and builds the frozen, explicit teacher.
 
-Order of places: a given file, the weights shipped with the project, a folder of weights, timm's hub.
+Order of places: a given file, the weights shipped with the project, a folder of weights, the hub.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _SHIPPED = Path(__file__).parent / "weights"
+_PRETRAINED = ("model.safetensors", "pytorch_model.bin")
+"""Names of the weights in a folder that transformers or the hub made."""
 
 
 class WeightsError(Exception):
@@ -27,13 +29,16 @@ class WeightsError(Exception):
 def find_weights(spec: BackboneSpec, given: Path | None = None, folder: Path | None = None) -> Path:
     """Path of the weight file of `spec`; downloads through the hub when nothing is local.
 
-    `given` is a file; `folder` may hold `NAME.safetensors` or `NAME.pth`. Raises WeightsError when the file
-    is not there, or when the hub cannot be reached.
+    `given` is a file, or a folder as transformers saves one (`model.safetensors` or `pytorch_model.bin`);
+    `folder` may hold `NAME.safetensors` or `NAME.pth`. Raises WeightsError when the file is not there, or
+    when the hub cannot be reached.
     """
     if given is not None:
-        if not given.is_file():
+        candidates = [given, *(given / name for name in _PRETRAINED)]
+        found = next((path for path in candidates if path.is_file()), None)
+        if found is None:
             raise WeightsError(f"no weights for {spec.name} at {given}: give --weights {spec.name}=FILE")
-        return given
+        return found
     if spec.shipped_weights is not None:
         return _SHIPPED / spec.shipped_weights
     for suffix in (".safetensors", ".pth"):
@@ -66,22 +71,35 @@ def load_backbone(name: str, weights: Path, device: str = "cpu") -> Backbone:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
         first_lines = " ".join(str(error).split())[:300]
-        raise WeightsError(f"{weights} does not fit {name} ({spec.timm_name}): {first_lines}") from None
+        architecture = spec.timm_name or spec.family
+        raise WeightsError(f"{weights} does not fit {name} ({architecture}): {first_lines}") from None
     return Backbone(spec, model.to(device).eval().requires_grad_(False), sha256_of_file(weights))
 
 
 def build_model(spec: BackboneSpec) -> nn.Module:
     """The untrained explicit model of a specification; torch's global random state is left as it was."""
-    import timm
     import torch
+
+    build = _build_yolos if spec.family == "yolos" else _build_timm
+    with torch.random.fork_rng(devices=[]):
+        return build(spec)
+
+
+def _build_timm(spec: BackboneSpec) -> nn.Module:
+    import timm
 
     from backbones.explicit import make_explicit
 
     settings = dict(spec.model_settings)
     if spec.family == "swin":
         settings["drop_path_rate"] = 0.0
-    with torch.random.fork_rng(devices=[]):
-        return make_explicit(timm.create_model(spec.timm_name, pretrained=False, **settings))
+    return make_explicit(timm.create_model(spec.timm_name, pretrained=False, **settings))
+
+
+def _build_yolos(spec: BackboneSpec) -> nn.Module:
+    from backbones.yolos import ExplicitYolos
+
+    return ExplicitYolos(input_size=spec.data.input_size, num_classes=spec.num_classes, **spec.model_settings)
 
 
 def _read_state(spec: BackboneSpec, path: Path) -> dict[str, Tensor]:
@@ -90,7 +108,7 @@ def _read_state(spec: BackboneSpec, path: Path) -> dict[str, Tensor]:
 
     try:
         if path.suffix == ".safetensors":
-            return _in_timm_layout(safetensors.torch.load_file(path))
+            return _in_our_layout(spec, safetensors.torch.load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # both readers raise nearly anything on a damaged file
         reason = " ".join(str(error).split())[:300]
@@ -98,6 +116,15 @@ def _read_state(spec: BackboneSpec, path: Path) -> dict[str, Tensor]:
     state = state.get("model", state) if isinstance(state, dict) else state
     if not isinstance(state, dict):
         raise WeightsError(f"{path} holds no weights of {spec.name}, but a {type(state).__name__}")
+    return _in_our_layout(spec, state)
+
+
+def _in_our_layout(spec: BackboneSpec, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights under the names of `build_model`, whoever published the file."""
+    if spec.family == "yolos":
+        from backbones.yolos import from_transformers
+
+        return from_transformers(state)
     return _in_timm_layout(state)
 
 
@@ -118,9 +145,9 @@ def _download(spec: BackboneSpec) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(f"timm/{spec.timm_name}", "model.safetensors"))
+        return Path(hf_hub_download(spec.hub_repository, "model.safetensors"))
     except Exception as error:  # the hub raises many kinds; the user needs one sentence
         raise WeightsError(
             f"no weights for {spec.name}: the hub could not be reached ({type(error).__name__}); "
-            f"give --weights {spec.name}=FILE with timm's {spec.timm_name}"
+            f"give --weights {spec.name}=FILE with the weights of {spec.hub_repository}"
         ) from None

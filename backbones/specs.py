@@ -1,10 +1,12 @@
 """The backbones the harness knows: names, pinned timm tags, transforms and reference accuracies.
 
 One transform per backbone, that of the PSAQ-ViT and RepQ-ViT code: DeiT resizes to 256 (crop 0.875), ViT
-and Swin to 248 (crop 0.9), all bicubic. `harness list backbones` prints this table.
+and Swin to 248 (crop 0.9), all bicubic. Detectors do not crop. `harness list backbones` prints this table.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from backbones.base import BackboneSpec, DataConfig, Family
 
@@ -29,6 +31,39 @@ def _imagenet_spec(
         dataset="imagenet",
         reference_score=top1,
         reference_source=source,
+        hub_repository=f"timm/{timm_name}",
+    )
+
+
+def _yolos_spec(
+    name: str, published: str, data: DataConfig, settings: dict[str, Any], box_ap: float
+) -> BackboneSpec:
+    return BackboneSpec(
+        name=name,
+        family="yolos",
+        published_name=published,
+        timm_name="",
+        data=data,
+        num_classes=80,
+        dataset="coco",
+        reference_score=box_ap,
+        reference_source="results table of github.com/hustvl/YOLOS (eval size as here, no padding to 16)",
+        model_settings={"patch_size": 16, "depth": 12, "det_tokens": 100, **settings},
+        hub_repository=f"hustvl/{name.replace('_', '-')}",
+    )
+
+
+def _coco_data(input_size: tuple[int, int, int], shorter_side: int, longer_side: int) -> DataConfig:
+    """The authors' evaluation: the longer side has at most 1333 / 800 times the shorter one's pixels."""
+    mean, std = _IMAGENET
+    return DataConfig(
+        input_size=input_size,
+        mean=mean,
+        std=std,
+        interpolation="bilinear",
+        shorter_side=shorter_side,
+        longer_side=longer_side,
+        pad_multiple=16,
     )
 
 
@@ -98,6 +133,48 @@ SPECS: dict[str, BackboneSpec] = {
                 "window_size": 4,
             },
             shipped_weights="digits_swin.safetensors",
+        ),
+        _yolos_spec(
+            "yolos_tiny",
+            "YOLOS-Ti",
+            _coco_data((3, 512, 864), 512, 853),
+            {"position_size": (800, 1333), "embed_dim": 192, "num_heads": 3, "mid_positions": False},
+            28.7,
+        ),
+        _yolos_spec(
+            "yolos_small",
+            "YOLOS-S",
+            _coco_data((3, 800, 1344), 800, 1333),
+            {"position_size": (512, 864), "embed_dim": 384, "num_heads": 6, "mid_positions": True},
+            36.1,
+        ),
+        BackboneSpec(
+            name="digits_yolos",
+            family="yolos",
+            published_name="",
+            timm_name="",
+            data=DataConfig(
+                input_size=(1, 96, 96),
+                mean=(0.290,),
+                std=(0.157,),
+                interpolation="bilinear",
+                shorter_side=96,
+                longer_side=96,
+                pad_multiple=12,
+            ),
+            num_classes=10,
+            dataset="digits_scenes",
+            reference_source="python -m backbones.train_digits_yolos",
+            model_settings={
+                "position_size": (96, 96),
+                "patch_size": 12,
+                "embed_dim": 96,
+                "depth": 6,
+                "num_heads": 4,
+                "det_tokens": 16,
+                "mid_positions": False,
+            },
+            shipped_weights="digits_yolos.safetensors",
         ),
     )
 }

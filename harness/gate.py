@@ -51,8 +51,8 @@ def full_precision_gate(spec: BackboneSpec, reference: Mapping[str, Any]) -> Gat
         return GateResult(
             False,
             f"{said}, the reference is {expected:.2f} ({spec.reference_source}), allowed are "
-            f"{tolerance:.2f} points: check that --weights {spec.name}=FILE holds {spec.timm_name} and that "
-            "the data are complete; --allow-fp-mismatch runs all the same and says so in the notes",
+            f"{tolerance:.2f} points: check that --weights {spec.name}=FILE holds {spec.hub_repository} and "
+            "that the data are complete; --allow-fp-mismatch runs all the same and says so in the notes",
         )
     if not reference["whole"] and measured > expected + tolerance:
         return GateResult(

@@ -106,7 +106,7 @@ def _weights(places: Any) -> list[Row]:
         elif places.weights_dir is not None and not found:
             matches = [places.weights_dir / f"{name}{suffix}" for suffix in (".safetensors", ".pth")]
             found = next((str(path) for path in matches if path.is_file()), None)
-        remedy = "" if found else f"--weights {name}=FILE, or from the hub: {spec.timm_name}"
+        remedy = "" if found else f"--weights {name}=FILE, or from the hub: {spec.hub_repository}"
         rows.append((f"weights {name}", found or "not local", remedy))
     return rows
 

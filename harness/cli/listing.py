@@ -143,7 +143,7 @@ def _backbones(verbose: bool) -> list[dict[str, Any]]:
             "name": spec.name,
             "family": spec.family,
             "papers call it": spec.published_name or "-",
-            "weights": spec.shipped_weights or spec.timm_name,
+            "weights": spec.shipped_weights or spec.hub_repository,
             "transform": _transform(spec.data),
             "reference score": spec.reference_score,
         }

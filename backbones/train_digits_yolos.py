@@ -1,0 +1,219 @@
+"""Trains the shipped tiny detector: `python -m backbones.train_digits_yolos --output FILE`.
+
+Endless scenes, the set loss after every block, and a dense loss on the patches that training alone knows:
+without it the detection tokens find the digits late. AdamW with a warm-up and a cosine. CPU kernels differ
+between machines, so a run regenerates weights of the same quality, not the same bits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backbones.base import BackboneSpec
+from backbones.digits_data import Digits, load_digits_split
+from backbones.digits_scenes import (
+    CLASSES,
+    SIDE,
+    Scenes,
+    coco_annotations,
+    draw_scenes,
+    load_scenes_split,
+    scene_targets,
+)
+from backbones.loading import build_model
+from backbones.pixels import normalized
+from backbones.specs import SPECS
+from backbones.train_digits import augmented
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Generator, Tensor, nn
+
+_NAME = "digits_yolos"
+_BATCH = 32
+_BLOCK = 1024
+"""Scenes that are drawn at once, from digits that are varied anew."""
+_PEAK_RATE = 1e-3
+_WARM_UP_SHARE = 0.05
+_WEIGHT_DECAY = 0.02
+_MOST_GRADIENT = 1.0
+_NO_OBJECT_WEIGHT = 0.4
+"""More than DETR's 0.1, as 16 queries share 2 to 5 digits."""
+_DENSE_WEIGHT = 1.0
+_FIRST_SUPERVISED_BLOCK = 2
+
+
+def train(spec: BackboneSpec, *, images: int, seed: int, report_every: int = 0) -> nn.Module:
+    """Train the model of `spec` on so many scenes from a seeded start and return it in evaluation mode."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)
+        model: Any = build_model(spec)
+        prepare(model)
+        dense = torch.nn.Linear(model.pos_embed.shape[-1], CLASSES + 1 + 4)
+    parameters = [*model.parameters(), *dense.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=_PEAK_RATE, weight_decay=_WEIGHT_DECAY)
+    steps = max(images // _BATCH, 1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / steps))
+    generator = torch.Generator().manual_seed(seed)
+    tune = load_scenes_split("tune")
+    stream = batches(load_digits_split("train"), generator=generator)
+    for step in range(steps):
+        pixels, targets = next(stream)
+        loss = training_loss(model, dense, normalized(pixels, spec.data), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, _MOST_GRADIENT)
+        optimizer.step()
+        schedule.step()
+        if report_every and (step + 1) % report_every == 0:
+            ap = box_ap(model, tune, spec)
+            print(f"{(step + 1) * _BATCH} scenes: loss {loss.item():.3f}, AP {ap:.2f} on tune", flush=True)
+    return model.eval()
+
+
+def prepare(model: Any) -> None:
+    """Starting weights: every token knows its place, detection tokens that of a coarse grid's cells."""
+    import torch
+
+    width = model.pos_embed.shape[-1]
+    rows, columns = model.position_grid
+    per_side = math.isqrt(model.num_prefix_tokens - 1)
+    with torch.no_grad():
+        patches = place_code(cell_centres(rows, columns), width)
+        queries = place_code(cell_centres(per_side, per_side), width)
+        model.pos_embed.copy_(torch.cat([torch.zeros(1, width), patches, queries])[None])
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            torch.nn.init.xavier_uniform_(module.weight)
+
+
+def cell_centres(rows: int, columns: int) -> Tensor:
+    """(rows * columns, 2): x and y of a grid's cells in shares of the canvas, row by row."""
+    import torch
+
+    y, x = torch.meshgrid(
+        (torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns, indexing="ij"
+    )
+    return torch.stack([x.flatten(), y.flatten()], dim=1)
+
+
+def place_code(places: Tensor, width: int) -> Tensor:
+    """(n, width): half sines and cosines of x, half of y, with wave lengths from 2 canvases downwards."""
+    import torch
+
+    waves = math.pi * 16 ** torch.linspace(0, 1, width // 4)
+    angles = places.unsqueeze(-1) * waves
+    return 0.5 * torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)
+
+
+def batches(digits: Digits, *, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless pixels (32, 1, 96, 96) and targets (32, 5, 5)."""
+    while True:
+        varied = Digits(augmented(digits.images, generator=generator), digits.labels, digits.positions)
+        scenes = draw_scenes(varied, _BLOCK, generator=generator)
+        yield from zip(scenes.images.split(_BATCH), scene_targets(scenes).split(_BATCH), strict=True)
+
+
+def training_loss(model: Any, dense: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    """Set loss and dense loss, averaged over the supervised blocks."""
+    import torch
+
+    from backbones.set_loss import set_loss
+
+    x = model.embed(images)
+    losses = []
+    for index, block in enumerate(model.blocks):
+        x = block(x)
+        if index >= _FIRST_SUPERVISED_BLOCK:
+            patches = dense(model.norm(x[:, model.num_prefix_tokens :]))
+            losses.append(set_loss(model.answers(x), targets, no_object_weight=_NO_OBJECT_WEIGHT))
+            losses[-1] = losses[-1] + _DENSE_WEIGHT * dense_loss(patches, targets, model.position_grid)
+    return torch.stack(losses).mean()
+
+
+def dense_loss(patches: Tensor, targets: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Every patch names the smallest digit over its centre, or none, and where that digit's edges are.
+
+    `patches` is (n, P, classes + 1 + 4): logits, then the box's corners seen from the patch's centre.
+    """
+    import torch.nn.functional as F
+
+    from backbones.detection import corners
+    from backbones.set_loss import generalized_iou
+
+    centre = cell_centres(*grid)
+    boxes = corners(targets[..., 1:])
+    point = centre[None, :, None]
+    inside = ((point > boxes[:, None, :, :2]) & (point < boxes[:, None, :, 2:])).all(dim=-1)
+    inside &= (targets[..., 0] >= 0).unsqueeze(1)
+    area = targets[..., 3:].prod(dim=-1).unsqueeze(1).where(inside, math.inf)
+    owner, covered = area.argmin(dim=-1), inside.any(dim=-1)
+    wanted = targets[..., 0].gather(1, owner).long().where(covered, CLASSES)
+    logits, offsets = patches.split([CLASSES + 1, 4], dim=-1)
+    found = (offsets + centre.repeat(1, 2))[covered]
+    truth = boxes.gather(1, owner.unsqueeze(-1).expand(-1, -1, 4))[covered]
+    distance = (found - truth).abs().sum(dim=-1).mean()
+    separation = (1 - generalized_iou(found, truth)).mean()
+    return F.cross_entropy(logits.flatten(0, 1), wanted.flatten()) + 5 * distance + 2 * separation
+
+
+def box_ap(model: Any, scenes: Scenes, spec: BackboneSpec) -> float:
+    """COCO's box AP (IoU 0.50 to 0.95) in percent."""
+    import torch
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with torch.inference_mode():
+        answers = model.detections(model(normalized(scenes.images, spec.data)))
+    rows = [
+        {"image_id": number, "category_id": label + 1, "bbox": [x, y, r - x, b - y], "score": score}
+        for number, found in enumerate(answers, start=1)
+        for score, label, (x, y, r, b) in zip(
+            found.scores.tolist(), found.labels.tolist(), (found.boxes * SIDE).tolist(), strict=True
+        )
+    ]
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints at every step
+        truth = COCO()
+        truth.dataset = coco_annotations(scenes)
+        truth.createIndex()
+        evaluation = COCOeval(truth, truth.loadRes(rows), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return 100 * float(evaluation.stats[0])
+
+
+def _rate(done: float) -> float:
+    """Learning rate over its peak when this share of the steps is done."""
+    if done < _WARM_UP_SHARE:
+        return (done + 1e-3) / _WARM_UP_SHARE
+    return 0.5 * (1 + math.cos(math.pi * (done - _WARM_UP_SHARE) / (1 - _WARM_UP_SHARE)))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train the detector, save it in half precision and print its box AP on the report scenes."""
+    import safetensors.torch
+
+    parser = argparse.ArgumentParser(prog="python -m backbones.train_digits_yolos", description=__doc__)
+    parser.add_argument("--output", type=Path, required=True, help="safetensors file to write")
+    parser.add_argument("--images", type=int, default=160_000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    spec = SPECS[_NAME]
+    model = train(spec, images=options.images, seed=options.seed, report_every=200)
+    halves = {name: value.half() for name, value in model.state_dict().items()}
+    safetensors.torch.save_file(halves, options.output)
+    model.load_state_dict(halves)
+    print(f"{spec.name}: box AP {box_ap(model, load_scenes_split('report'), spec):.2f} % on report")
+
+
+if __name__ == "__main__":
+    main()
