@@ -191,13 +191,6 @@ def suite_faults(suite: Suite) -> list[tuple[str, str]]:
     return faults + _variant_faults(suite)
 
 
-def _with_own_backbones() -> list[str]:
-    """The tasks with labels, which mean something only to models of the same data set."""
-    from tasks.registry import task_names
-
-    return [name for name in task_names() if name != "images"]
-
-
 def _variant_faults(suite: Suite) -> list[tuple[str, str]]:
     faults = []
     for name, variants in suite.variants.items():
@@ -239,6 +232,13 @@ def _override_faults(target: str, fields: Mapping[str, Any]) -> list[str]:
         else:
             faults += [f"{engine}: {text}" for text in faults_of(get_engine(engine).Config, engine_fields)]
     return faults
+
+
+def _with_own_backbones() -> list[str]:
+    """The tasks with labels, which mean something only to models of the same data set."""
+    from tasks.registry import task_names
+
+    return [name for name in task_names() if name != "images"]
 
 
 def _build(name: str, data: Any, fault: Any) -> Suite | None:
