@@ -113,7 +113,7 @@ class DetectionTask(Task):
             outcomes={"ap": torch.from_numpy(scores.image_ap).float(), "agreement": same},
             sample_ids=tuple(names),
             outputs=rows if keep_outputs else None,
-            shown=rows[:SHOWN],
+            shown=rows[:SHOWN].clone(),
             notes=(*self.data_notes(), *report.notes(), *scores.notes, *_broken_note(answers, len(names))),
         )
 
