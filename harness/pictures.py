@@ -1,12 +1,14 @@
-"""Images in normalized space as a picture grid that a person can look at."""
+"""Images in normalized space as pictures that a person can look at: grids, boxes, captions."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
     from backbones.base import DataConfig
@@ -14,25 +16,89 @@ if TYPE_CHECKING:
 _SMALLEST_SIDE = 96
 """Tiny images are enlarged, pixel by pixel, to at least this side."""
 _GAP = 4
+_CAPTION = 16
+"""Height of a line of text in pixels."""
+_COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#800000", "#000075")
+
+
+class Box(NamedTuple):
+    """A rectangle to draw."""
+
+    corners: tuple[float, float, float, float]
+    """Left, top, right, bottom in shares of the picture."""
+    label: int
+    """Boxes of one label have one colour."""
+    text: str
 
 
 def save_grid(images: Tensor, data: DataConfig, path: Path, columns: int | None = None) -> None:
     """Save (n, C, H, W) normalized images as one PNG, row by row; C is 1 or 3."""
+    pictures = [enlarged(picture, _SMALLEST_SIDE) for picture in denormalized(images, data)]
+    columns = columns or min(len(pictures), max(1, math.ceil(math.sqrt(len(pictures)))))
+    save_rows([pictures[start : start + columns] for start in range(0, len(pictures), columns)], path)
+
+
+def denormalized(images: Tensor, data: DataConfig) -> list[Image]:
+    """The RGB pictures of (n, C, H, W) normalized images."""
     import torch
-    from PIL import Image
 
     mean = torch.tensor(data.mean).view(-1, 1, 1)
     std = torch.tensor(data.std).view(-1, 1, 1)
-    pixels = ((images.cpu() * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
-    if pixels.shape[1] == 1:
-        pixels = pixels.expand(-1, 3, -1, -1)
-    scale = max(1, -(-_SMALLEST_SIDE // min(pixels.shape[-2:])))
-    pixels = pixels.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
-    count, _, height, width = pixels.shape
-    columns = columns or min(count, max(1, math.ceil(math.sqrt(count))))
-    rows = -(-count // columns)
-    grid = Image.new("RGB", (columns * (width + _GAP) - _GAP, rows * (height + _GAP) - _GAP), "white")
-    for index, image in enumerate(pixels.permute(0, 2, 3, 1).numpy()):
-        row, column = divmod(index, columns)
-        grid.paste(Image.fromarray(image), (column * (width + _GAP), row * (height + _GAP)))
-    grid.save(path, format="PNG")
+    return from_pixels((images.cpu() * std + mean).clamp(0, 1))
+
+
+def from_pixels(images: Tensor) -> list[Image]:
+    """The RGB pictures of (n, C, H, W) pixels, uint8 or float in [0, 1]; C is 1 or 3."""
+    import torch
+    from PIL import Image
+
+    if images.is_floating_point():
+        images = (images * 255).round().to(torch.uint8)
+    colours = images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1)
+    return [Image.fromarray(picture) for picture in colours.contiguous().numpy()]
+
+
+def enlarged(picture: Image, side: int) -> Image:
+    """The picture, pixel by pixel so many times as large that its shorter side is at least `side`."""
+    scale = max(1, -(-side // min(picture.size)))
+    return picture.resize((picture.width * scale, picture.height * scale), resample=0)
+
+
+def with_boxes(picture: Image, boxes: Sequence[Box]) -> Image:
+    """A copy with rectangles, each with its text at the upper left corner."""
+    from PIL import ImageDraw
+
+    drawn = picture.copy()
+    pen = ImageDraw.Draw(drawn)
+    for box in boxes:
+        colour = _COLOURS[box.label % len(_COLOURS)]
+        left, top, right, bottom = (
+            share * side for share, side in zip(box.corners, picture.size * 2, strict=True)
+        )
+        # A quantized model's boxes may have no extent at all; PIL refuses reversed corners.
+        pen.rectangle((left, top, max(left, right), max(top, bottom)), outline=colour, width=2)
+        place = (max(0.0, min(left, picture.width - 8)), max(0.0, min(top, picture.height - 12)))
+        pen.rectangle(pen.textbbox(place, box.text), fill="white")
+        pen.text(place, box.text, fill=colour)
+    return drawn
+
+
+def save_rows(rows: Sequence[Sequence[Image]], path: Path, captions: Sequence[str] = ()) -> None:
+    """Save rows of pictures as one PNG, columns aligned, with a caption over each column where given."""
+    from PIL import Image, ImageDraw
+
+    columns = max(len(row) for row in rows)
+    widths = [max(row[i].width for row in rows if i < len(row)) for i in range(columns)]
+    heights = [max(picture.height for picture in row) for row in rows]
+    head = _CAPTION if captions else 0
+    size = (sum(widths) + _GAP * (columns - 1), head + sum(heights) + _GAP * (len(rows) - 1))
+    sheet = Image.new("RGB", size, "white")
+    lefts = [sum(widths[:i]) + _GAP * i for i in range(columns)]
+    for left, caption in zip(lefts, captions, strict=False):
+        ImageDraw.Draw(sheet).text((left + 2, 2), caption, fill="black")
+    top = head
+    for row, height in zip(rows, heights, strict=True):
+        for left, picture in zip(lefts, row, strict=False):
+            sheet.paste(picture, (left, top))
+        top += height + _GAP
+    sheet.save(path, format="PNG")

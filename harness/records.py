@@ -9,6 +9,9 @@ from harness.plan import Plan, Trial
 from harness.store import Store
 from results.record import Record
 
+_AGREES_WITH_ITSELF = {"agreement": 100.0, "kl": 0.0}
+"""What full precision has where it was measured, free of the rounding of stored outputs."""
+
 
 def records_of(plan: Plan, store: Store) -> list[Record]:
     """One record per trial, in plan order; a trial without a result has status and reason instead."""
@@ -39,14 +42,16 @@ def _record(plan: Plan, trial: Trial, store: Store, reference: dict[str, Any] | 
         return Record(**shared, **_failure(plan, trial, store), protocol=dict(trial.protocol))
     metrics = dict(meta["metrics"])
     if trial.method == "fp32":
-        metrics |= {"agreement": 100.0, "kl": 0.0}
+        metrics |= {name: exact for name, exact in _AGREES_WITH_ITSELF.items() if name in metrics}
+    outcomes, scores = _per_image(store, trial.evaluation, meta["metric"])
     return Record(
         **shared,
         status="ok",
         metric=meta["metric"],
         metrics=metrics,
         images=meta["images"],
-        outcomes=_outcomes(store, trial.evaluation),
+        outcomes=outcomes,
+        scores=scores,
         samples_digest=meta["samples"],
         protocol=_protocol(trial, meta, reference),
         cost=meta["cost"],
@@ -77,16 +82,15 @@ def _failure(plan: Plan, trial: Trial, store: Store) -> dict[str, Any]:
     return {"status": "missing", "reason": "not run yet"}
 
 
-def _outcomes(store: Store, key: str) -> dict[str, str]:
-    from results.statistics import pack_outcomes
+def _per_image(store: Store, key: str, metric: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Every outcome that is right or wrong, and the ranking one where it is a number; packed."""
+    from results.statistics import pack_outcomes, pack_scores
 
     prefix = "outcomes."
-    tensors = store.tensors(key)
-    return {
-        name[len(prefix) :]: pack_outcomes(values.numpy())
-        for name, values in tensors.items()
-        if name.startswith(prefix) and values.dtype.is_floating_point is False
-    }
+    values = {name[len(prefix) :]: v for name, v in store.tensors(key).items() if name.startswith(prefix)}
+    real = {name: v for name, v in values.items() if v.dtype.is_floating_point}
+    outcomes = {name: pack_outcomes(v.numpy()) for name, v in values.items() if name not in real}
+    return outcomes, {name: pack_scores(v.numpy()) for name, v in real.items() if name == metric}
 
 
 def _meta(store: Store, key: str) -> dict[str, Any] | None:

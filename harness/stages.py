@@ -198,7 +198,9 @@ def evaluate(stage: Stage, context: RunContext, store: Store, progress: Any) -> 
         )
     tensors = {f"outcomes.{name}": values for name, values in evaluation.outcomes.items()}
     if evaluation.outputs is not None:
-        tensors["outputs"] = evaluation.outputs.to(torch.float16)
+        tensors["outputs"] = evaluation.outputs.to(getattr(torch, task.outputs_dtype))
+    if evaluation.shown is not None:
+        tensors["shown"] = evaluation.shown
     seconds = {"evaluation_seconds": cost.seconds, "peak_memory_mb": cost.peak_memory_mb}
     metrics = dict(evaluation.metrics)
     if "oracle" in parent_meta:

@@ -8,6 +8,7 @@
     STORE/reports/<key>.stop                               somebody asks that stage to stop
     STORE/timings.json                                     seconds that stages took, for estimates
     STORE/mlflow.db                                        written by `results.tracking`
+    STORE/pictures/SUITE/                                  written by `harness.detection_pictures`
 
 A claim is an advisory file lock: the kernel drops it with its process, so a mark left by a dead process
 counts as not done. Knows nothing about what a stage does.

@@ -19,6 +19,12 @@ from results.statistics import wilson_interval
 if TYPE_CHECKING:
     import pandas as pd
 
+AVERAGE_PRECISIONS = tuple(
+    f"{kind}{name}"
+    for kind in ("", "mask_")
+    for name in ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
+)
+"""Metrics of detectors; those on masks where there are masks."""
 COLUMNS: dict[str, str] = {
     "rank": "Int64",
     "method": "str",
@@ -45,6 +51,7 @@ COLUMNS: dict[str, str] = {
     "drop": "float64",
     "agreement": "float64",
     "kl": "float64",
+    **dict.fromkeys(AVERAGE_PRECISIONS, "float64"),
     "oracle": "float64",
     "synthesis_seconds": "float64",
     "quantization_seconds": "float64",
@@ -59,8 +66,9 @@ COLUMNS: dict[str, str] = {
     "fingerprint": "str",
     "notes": "object",
 }
-"""Column -> dtype. Accuracies, their deviation, interval (95 % Wilson, for the sampling of images) and drop
-are in percent or percentage points; kl in nats; `published_others` and `notes` hold tuples."""
+"""Column -> dtype. Accuracies and average precisions, their deviation, interval (95 % Wilson of a rate, for
+the sampling of images) and drop are in percent or percentage points; kl in nats; `published_others` and
+`notes` hold tuples."""
 
 
 def leaderboard(records: Iterable[Record], *, published: PublishedNames | None = None) -> pd.DataFrame:
@@ -117,7 +125,7 @@ def _identity(row: Row) -> dict[str, Any]:
 
 def _quality(row: Row, full_precision: dict[tuple[str, ...], float]) -> dict[str, Any]:
     one, score = row.first, row.score()
-    measured = {"agreement": row.mean_of("metrics", "agreement"), "kl": row.mean_of("metrics", "kl")}
+    measured = {name: row.mean_of("metrics", name) for name in ("agreement", "kl", *AVERAGE_PRECISIONS)}
     if score is None:
         return measured
     teacher = full_precision.get(_teacher(row))

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from results.grouping import Row
-from results.statistics import holm, mcnemar, paired_bootstrap, unpack_outcomes
+from results.record import Record
+from results.statistics import holm, mcnemar, paired_bootstrap, unpack_outcomes, unpack_scores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +27,7 @@ class Standing(NamedTuple):
     p_value: float | None
     """Of the paired test against the group's best row, Holm-corrected; None for the best itself."""
     test: str
-    """`mcnemar` (one seed each), `bootstrap` (several), or empty."""
+    """`mcnemar` (right and wrong, one seed each), `bootstrap` (several seeds, or scores), or empty."""
 
 
 def standings(rows: Sequence[Row]) -> dict[int, Standing]:
@@ -82,17 +83,24 @@ def _compare(row: Row, best: Row) -> tuple[str, float] | None:
     first, second = _outcomes(row), _outcomes(best)
     if first is None or second is None or not row.first.samples_digest:
         return None
-    if len(first) == len(second) == 1:
+    if len(first) == len(second) == 1 and first.dtype == second.dtype == bool:
         return "mcnemar", mcnemar(first[0], second[0]).p_value
     generator = np.random.default_rng(_BOOTSTRAP_SEED)
     return "bootstrap", paired_bootstrap(first, second, generator=generator).p_value
 
 
 def _outcomes(row: Row) -> np.ndarray | None:
-    """(seeds, images) boolean of the ranking metric."""
+    """(seeds, images) of the ranking metric: boolean, or scores from 0 to 1."""
     import numpy as np
 
-    packed = [record.outcomes.get(record.metric) for record in row.ok]
-    if not packed or not all(packed):
-        return None
-    return np.stack([unpack_outcomes(text or "", r.images) for text, r in zip(packed, row.ok, strict=True)])
+    seeds = [_outcome(record) for record in row.ok]
+    known = [outcome for outcome in seeds if outcome is not None]
+    return np.stack(known) if known and len(known) == len(seeds) else None
+
+
+def _outcome(record: Record) -> np.ndarray | None:
+    if packed := record.outcomes.get(record.metric):
+        return unpack_outcomes(packed, record.images)
+    if packed := record.scores.get(record.metric):
+        return unpack_scores(packed, record.images)
+    return None

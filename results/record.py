@@ -42,17 +42,20 @@ class Record:
     metric: str = "top1"
     """The metric that ranks this row."""
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """top1, top5, agreement (percent), kl (nats), oracle_top1 where measured."""
+    """top1, top5, agreement (percent), kl (nats), oracle_top1 where measured; of detectors ap, ap50, ap75,
+    ap_small, ap_medium, ap_large and the same with mask_ (percent) instead of top1, top5 and kl."""
     images: int = 0
     """Number of evaluated images."""
     outcomes: Mapping[str, str] = field(default_factory=dict)
     """Name -> base64 of a packed bitmap (numpy.packbits) of right and wrong per image."""
+    scores: Mapping[str, str] = field(default_factory=dict)
+    """The ranking metric, where it is a number from 0 to 1 per image -> base64 of float16s."""
     samples_digest: str = ""
     """SHA-256 of the evaluated samples; paired tests need it to be equal."""
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """`synthesizer` and `engine` -> every hyper-parameter as run."""
     protocol: Mapping[str, Any] = field(default_factory=dict)
-    """What is quantized and how, the transform, the calibration set, the full-precision accuracy."""
+    """What is quantized and how, the transform, the calibration set, the full-precision score."""
     weights_sha256: str = ""
     data_use: str = "none"
     """What the method saw beyond the teacher: none, class names, own images, real images."""

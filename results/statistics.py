@@ -1,6 +1,6 @@
 """Spread over seeds, intervals, and tests that compare two quantized models image by image.
 
-Works on arrays of right and wrong; knows nothing about records or tables.
+Works on arrays of right and wrong, or of scores from 0 to 1; knows nothing about records or tables.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class McNemar(NamedTuple):
 
 
 class BootstrapDifference(NamedTuple):
-    """Accuracy of the first minus the second, as fractions, with its percentile interval and p-value."""
+    """Mean of the first minus the second, as fractions, with its percentile interval and p-value."""
 
     difference: float
     interval: Interval
@@ -94,12 +94,13 @@ def paired_bootstrap(
     resamples: int = 10_000,
     confidence: float = 0.95,
 ) -> BootstrapDifference:
-    """Difference of two mean accuracies, resampling images (paired) and, on each side, seeds.
+    """Difference of two means over images, resampling images (paired) and, on each side, seeds.
 
-    `first` and `second` are boolean, (seeds, images); the images are the same and in the same order. With one
-    seed on each side only images are resampled. The p-value is twice the smaller tail at 0, with one added to
-    both counts (Davison and Hinkley 1997, section 4.2). Percentiles are too narrow where only a handful of
-    images differ; `mcnemar` is exact there. Raises ValueError when the image counts differ.
+    `first` and `second` are boolean, or scores in [0, 1], (seeds, images); the images are the same and in the
+    same order. With one seed on each side only images are resampled. The p-value is twice the smaller tail at
+    0, with one added to both counts (Davison and Hinkley 1997, section 4.2). Percentiles are too narrow where
+    only a handful of images differ; of right and wrong `mcnemar` is exact there. Raises ValueError when the
+    image counts differ.
     """
     import numpy as np
 
@@ -124,7 +125,7 @@ def paired_bootstrap(
     low, high = np.quantile(differences, [edge, 1 - edge])
     smaller_tail = min((differences <= 0).sum(), (differences >= 0).sum())
     return BootstrapDifference(
-        difference=float(first.mean() - second.mean()),
+        difference=float(first.mean(dtype=float) - second.mean(dtype=float)),
         interval=Interval(float(low), float(high)),
         p_value=min(1.0, 2 * (int(smaller_tail) + 1) / (resamples + 1)),
     )
@@ -155,6 +156,23 @@ def unpack_outcomes(text: str, images: int) -> np.ndarray:
     if len(packed) != (images + 7) // 8:
         raise ValueError(f"a bitmap of {len(packed)} bytes does not hold the outcomes of {images} images")
     return np.unpackbits(packed, count=images).astype(bool)
+
+
+def pack_scores(scores: Any) -> str:
+    """Base64 of a vector of numbers from 0 to 1 (array or CPU tensor) as little-endian float16."""
+    import numpy as np
+
+    return base64.b64encode(np.asarray(scores, dtype="<f2").tobytes()).decode("ascii")
+
+
+def unpack_scores(text: str, images: int) -> np.ndarray:
+    """The vector (images,) float64 of packed scores; raises ValueError when the length does not fit."""
+    import numpy as np
+
+    packed = base64.b64decode(text, validate=True)
+    if len(packed) != 2 * images:
+        raise ValueError(f"{len(packed)} bytes do not hold the scores of {images} images")
+    return np.frombuffer(packed, dtype="<f2").astype(float)
 
 
 def _seed_weights(seeds: int, size: int, generator: np.random.Generator) -> np.ndarray:

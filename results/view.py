@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 Style = Literal["plain", "best", "reference", "failed"]
 
 PUBLISHED_COLUMN = "Published"
-_METRICS = {"top1": "Top-1 %", "agreement": "Agreement %"}
+_METRICS = {"top1": "Top-1 %", "agreement": "Agreement %", "ap": "AP"}
+_BESIDE = {"ap": {"ap50": "AP50", "ap75": "AP75"}}
+"""Ranking metric -> further columns of its boards, with their headers."""
 _MISSING = "–"
 
 
@@ -55,12 +57,12 @@ def view_of(frame: pd.DataFrame) -> View:
     for (task, track, budget), rows in frame.groupby(["task", "track", "budget"], sort=False):
         images = sorted({count for count in rows["images"] if count})
         counted = f", {' / '.join(f'{count:,}' for count in images)} images" if images else ""
-        oracle = bool(rows["oracle"].notna().any())
+        oracle, metric = bool(rows["oracle"].notna().any()), _ranking_metric(rows)
         sections = [
-            tuple(_line(row, marks, oracle) for row in _dicts(section))
+            tuple(_line(row, marks, metric, oracle) for row in _dicts(section))
             for _, section in rows.groupby(["backbone", "bits"], sort=False)
         ]
-        header = _header(rows["metric"].iloc[0], oracle)
+        header = _header(metric, oracle)
         blocks.append(Block(f"{task}, {track} track, budget {budget}{counted}", header, tuple(sections)))
     return View(tuple(blocks), tuple(_footnotes(frame, marks)))
 
@@ -81,13 +83,19 @@ class _Marks:
         return self.failures.setdefault(text, str(len(self.failures) + 1))
 
 
+def _ranking_metric(rows: pd.DataFrame) -> str:
+    """Of the rows with a result where there is one: a trial that failed knows none."""
+    return (rows.loc[rows["seeds"] > 0, "metric"].tolist() or rows["metric"].tolist())[0]
+
+
 def _header(metric: str, oracle: bool) -> tuple[str, ...]:
     marked = ("Oracle",) if oracle else ()
-    quality = (_METRICS.get(metric, metric), "n", "Drop", "Agree", *marked, PUBLISHED_COLUMN)
+    score = (_METRICS.get(metric, metric), *_BESIDE.get(metric, {}).values())
+    quality = (*score, "n", "Drop", "Agree", *marked, PUBLISHED_COLUMN)
     return ("#", "Backbone", "Bits", "Method", *quality, "Cost", "p", "Prot.")
 
 
-def _line(row: Mapping[str, Any], marks: _Marks, oracle: bool) -> Line:
+def _line(row: Mapping[str, Any], marks: _Marks, metric: str, oracle: bool) -> Line:
     failure = f" [{marks.failure(_failure(row))}]" if row["status"] != "ok" else ""
     score, seeds = _score(row["mean"], row["std"]), f"{row['seeds']}/{row['seeds_planned']}"
     if row["status"] == "ok":
@@ -102,6 +110,7 @@ def _line(row: Mapping[str, Any], marks: _Marks, oracle: bool) -> Line:
         row["bits"],
         _name(row) + (f" ({row['variant']})" if row["variant"] else ""),
         score,
+        *(_number(row[name], 1) for name in _BESIDE.get(metric, ())),
         seeds,
         _number(row["drop"], 2),
         _number(row["agreement"], 2),
@@ -199,11 +208,12 @@ def _footnotes(frame: pd.DataFrame, marks: _Marks) -> Iterator[str]:
 
 def _how_ranked(frame: pd.DataFrame) -> Iterator[str]:
     ranked = frame[frame["rank"].notna()]
-    yield "Drop: percentage points below full precision; Agree: same top-1 as full precision, in percent."
+    yield f"Drop: percentage points below full precision; Agree: {_agreement(ranked)}."
     if ranked["p_test"].ne("").any():
         tests = {"mcnemar": "exact McNemar", "bootstrap": "bootstrap over images and seeds"}
         used = " or ".join(text for name, text in tests.items() if ranked["p_test"].eq(name).any())
-        yield f"p: against the best of the group, image by image ({used}), Holm-corrected."
+        what = ", AP of each image alone" if ranked["metric"].eq("ap").any() else ""
+        yield f"p: against the best of the group, image by image ({used}{what}), Holm-corrected."
     whole = ranked[ranked["track"] == "published"]
     protocols = whole.groupby(["task", "budget", "backbone", "bits"])["fingerprint"].nunique()
     if (protocols > 1).any():
@@ -213,6 +223,15 @@ def _how_ranked(frame: pd.DataFrame) -> Iterator[str]:
         )
     if (ranked["track"] == "controlled").any():
         yield "Controlled track: ranks hold within one engine and one protocol."
+
+
+def _agreement(ranked: pd.DataFrame) -> str:
+    detect = ranked["metric"].eq("ap")
+    meanings = {
+        "same top-1 as full precision, in percent": not detect.all(),
+        "F1 of the detections scored 0.5 or more against full precision's, in percent": detect.any(),
+    }
+    return " or ".join(meaning for meaning, is_there in meanings.items() if is_there)
 
 
 def _notes(frame: pd.DataFrame) -> Iterator[str]:

@@ -31,13 +31,16 @@ class Evaluation:
     metrics: Mapping[str, float]
     """Name -> value; accuracies and agreements in percent, `kl` in nats. Plain floats."""
     outcomes: Mapping[str, Tensor]
-    """Name -> one value per sample (bool for right/wrong), in the split's fixed order."""
+    """Name -> one value per sample (bool for right/wrong, else float32), in the split's fixed order."""
     sample_ids: tuple[str, ...]
     """Name of each sample, so that two records are compared image by image only when these agree."""
     outputs: Tensor | None = None
-    """(n, classes) float32 logits, kept for the full-precision reference."""
+    """Kept for the full-precision reference: (n, classes) float32 logits of a classifier, or a detector's
+    `tasks.detection_scoring.rows_of` (n, 100, 6)."""
     notes: tuple[str, ...] = ()
     """What a reader of the record should know: skipped files, converted images."""
+    shown: Tensor | None = None
+    """A detector's rows (few, 100, 6) on the first samples, kept to be drawn."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,11 @@ class Task(ABC):
 
     name: ClassVar[str]
     primary_metric: ClassVar[str]
-    """The metric that ranks: `top1`, or `agreement` for unlabelled images."""
+    """The metric that ranks: `top1`, `ap` for detectors, or `agreement` for unlabelled images."""
     data_name: ClassVar[str | None]
     """The NAME of `--data NAME=DIR`; None when the data ships with a dependency."""
+    outputs_dtype: ClassVar[Literal["float16", "float32"]] = "float16"
+    """What the reference's outputs are stored as: half precision tells logits apart, but not boxes."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
@@ -83,14 +88,24 @@ class Task(ABC):
     ) -> Evaluation:
         """Score `model` with the backbone's transform.
 
-        `reference`: the full-precision model's logits on the same split, for agreement and KL; without it
-        the backbone's own model runs beside `model`.
+        `reference`: the full-precision model's outputs on the same split, for agreement (and, of classifiers,
+        KL); without it the backbone's own model runs beside `model`.
         `progress(done, total, {})` is called per batch.
         """
 
     @abstractmethod
     def calibration_images(self, backbone: Backbone, count: int, seed: int) -> tuple[Tensor, Tensor]:
-        """`count` images (n, C, H, W) of the `tune` split in normalized space, and labels (n,), by seed.
+        """`count` images (n, C, H, W) of the `tune` split in normalized space, and labels, by seed.
 
-        Raises DataError when the split is smaller.
+        Labels are classes (n,), or for detectors rows (n, 100, 5) of class, centre x, centre y, width and
+        height in shares of the image, class -1 where a row is unused. Raises DataError when the split is
+        smaller.
         """
+
+    def given_folder(self) -> Path:
+        """The folder the user gave; raises DataError when there is none."""
+        if self.folder is None:
+            raise DataError(f"no data for the task {self.name}: give --data {self.data_name}=DIR")
+        if not self.folder.is_dir():
+            raise DataError(f"no folder {self.folder}: give --data {self.data_name}=DIR")
+        return self.folder

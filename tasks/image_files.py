@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +25,13 @@ _TUNE_SHARE = 10
 """One image in so many is kept for tuning ..."""
 TUNE_MOST = 1000
 """... up to this number."""
+Reader = Callable[[Path, DataConfig], "tuple[Tensor | None, str]"]
+"""Gives an image file as (C, h, w) uint8, or None when it is broken, and its colour mode."""
+
 _AHEAD = 2
 """Batches that are decoded while one is being scored."""
+_SINGLES = 8
+"""Images to a batch where every image is given out by itself."""
 _NAMED = 5
 """Files that a note names; it counts the others."""
 
@@ -50,14 +55,17 @@ class ReadingReport:
     """Names that could not be read."""
     converted: list[str] = field(default_factory=list)
     """Names with the colour mode they had."""
+    mismatched: list[str] = field(default_factory=list)
+    """Names of pictures whose size is not the annotated one."""
 
     def notes(self) -> tuple[str, ...]:
         """At most one sentence for each kind."""
         kinds = (
             ("unreadable images left out", self.skipped),
             ("images converted from another colour mode", self.converted),
+            ("images left out whose shape is not the annotated one", self.mismatched),
         )
-        return tuple(f"{what}: {len(names)} ({_some(names)})" for what, names in kinds if names)
+        return tuple(counted(what, names) for what, names in kinds if names)
 
 
 @dataclass(frozen=True)
@@ -99,9 +107,57 @@ def read_batches(
     """
     import torch
 
+    for read in _read(samples, data, batch_size, report, read_image):
+        images = normalized(torch.stack([pixels for _, pixels in read]), data)
+        yield ReadBatch(tuple(sample for sample, _ in read), images)
+
+
+def read_each(
+    samples: Sequence[Sample], data: DataConfig, report: ReadingReport, reader: Reader
+) -> Iterator[tuple[Sample, Tensor]]:
+    """The readable samples in order, each (C, h, w) uint8 of a size of its own; as `read_batches` does."""
+    for read in _read(samples, data, _SINGLES, report, reader):
+        yield from read
+
+
+def shuffled(samples: Sequence[Sample], seed: int) -> list[Sample]:
+    """The samples in an order drawn by `seed`."""
+    import torch
+
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))
+    return [samples[i] for i in order.tolist()]
+
+
+def draw_images(samples: Sequence[Sample], data: DataConfig, count: int, seed: int) -> ReadBatch:
+    """`count` readable samples in an order drawn by `seed`; raises DataError when there are fewer."""
+    import torch
+
+    report = ReadingReport()
+    drawn: list[Sample] = []
+    images: list[Tensor] = []
+    if samples:
+        for batch in read_batches(shuffled(samples, seed), data, min(count, 32), report):
+            drawn += batch.samples
+            images.append(batch.images)
+            if len(drawn) >= count:
+                return ReadBatch(tuple(drawn[:count]), torch.cat(images)[:count])
+    raise DataError(too_few(count, len(drawn)))
+
+
+def too_few(count: int, readable: int) -> str:
+    """The sentence for a tune split that is smaller than asked for."""
+    return f"{count} images are asked for, but the tune split holds only {readable} readable ones"
+
+
+def _read(
+    samples: Sequence[Sample], data: DataConfig, batch_size: int, report: ReadingReport, reader: Reader
+) -> Iterator[list[tuple[Sample, Tensor]]]:
+    """The readable ones of every `batch_size` consecutive samples, never none."""
+    import torch
+
     any_read = False
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for batch in _submitted(pool, samples, data, batch_size):
+        for batch in _submitted(pool, samples, data, batch_size, reader):
             read: list[tuple[Sample, Tensor]] = []
             for sample, future in batch:
                 pixels, mode = future.result()
@@ -113,40 +169,27 @@ def read_batches(
                 read.append((sample, pixels))
             if read:
                 any_read = True
-                images = normalized(torch.stack([pixels for _, pixels in read]), data)
-                yield ReadBatch(tuple(sample for sample, _ in read), images)
+                yield read
     if not any_read:
         raise DataError(f"none of {len(samples)} image files could be read: {_some(report.skipped)}")
 
 
-def draw_images(samples: Sequence[Sample], data: DataConfig, count: int, seed: int) -> ReadBatch:
-    """`count` readable samples in an order drawn by `seed`; raises DataError when there are fewer."""
-    import torch
-
-    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed)).tolist()
-    report = ReadingReport()
-    drawn: list[Sample] = []
-    images: list[Tensor] = []
-    if samples:
-        for batch in read_batches([samples[i] for i in order], data, min(count, 32), report):
-            drawn += batch.samples
-            images.append(batch.images)
-            if len(drawn) >= count:
-                return ReadBatch(tuple(drawn[:count]), torch.cat(images)[:count])
-    raise DataError(f"{count} images are asked for, but the tune split holds only {len(drawn)} readable ones")
-
-
 def _submitted(
-    pool: ThreadPoolExecutor, samples: Sequence[Sample], data: DataConfig, batch_size: int
+    pool: ThreadPoolExecutor, samples: Sequence[Sample], data: DataConfig, batch_size: int, reader: Reader
 ) -> Iterator[list[tuple[Sample, Future[tuple[Tensor | None, str]]]]]:
     """Batches of (sample, future), a few batches ahead, so that memory stays bounded."""
     pending: deque[list[tuple[Sample, Future[tuple[Tensor | None, str]]]]] = deque()
     for start in range(0, len(samples), batch_size):
         chunk = samples[start : start + batch_size]
-        pending.append([(sample, pool.submit(read_image, sample.path, data)) for sample in chunk])
+        pending.append([(sample, pool.submit(reader, sample.path, data)) for sample in chunk])
         if len(pending) > _AHEAD:
             yield pending.popleft()
     yield from pending
+
+
+def counted(what: str, names: Sequence[str]) -> str:
+    """`what: 7 (a, b, c, d, e and 2 more)`."""
+    return f"{what}: {len(names)} ({_some(names)})"
 
 
 def _some(names: Sequence[str]) -> str:

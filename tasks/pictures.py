@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from backbones.base import Backbone
@@ -71,14 +70,6 @@ class PictureTask(Task):
 
         drawn = draw_images(self.samples("tune"), backbone.data, count, seed)
         return drawn.images, torch.tensor([sample.label for sample in drawn.samples])
-
-    def given_folder(self) -> Path:
-        """The folder the user gave; raises DataError when there is none."""
-        if self.folder is None:
-            raise DataError(f"no data for the task {self.name}: give --data {self.data_name}=DIR")
-        if not self.folder.is_dir():
-            raise DataError(f"no folder {self.folder}: give --data {self.data_name}=DIR")
-        return self.folder
 
     def _facts(self, split: Split, *, whole: bool, description: str) -> SplitFacts:
         samples = self.samples(split)

@@ -9,7 +9,9 @@ from tasks.base import Task
 
 _TASKS = {
     "digits": "tasks.digits:Digits",
+    "digits_scenes": "tasks.digits_scenes:DigitsScenes",
     "imagenet": "tasks.imagenet:ImageNet",
+    "coco": "tasks.coco:Coco",
     "images": "tasks.images:Images",
 }
 

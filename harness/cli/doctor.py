@@ -6,7 +6,18 @@ from typing import Any
 
 from harness.cli import options as o
 
-_PACKAGES = ("torch", "timm", "ray", "optuna", "mlflow", "pandas", "rich", "scikit-learn", "safetensors")
+_PACKAGES = (
+    "torch",
+    "timm",
+    "ray",
+    "optuna",
+    "mlflow",
+    "pandas",
+    "rich",
+    "scikit-learn",
+    "safetensors",
+    "pycocotools",
+)
 
 
 def doctor(

@@ -13,6 +13,7 @@ import typer
 from harness.cli import options as o
 
 if TYPE_CHECKING:
+    from backbones import DataConfig
     from methods.base import Method
 
 
@@ -143,13 +144,19 @@ def _backbones(verbose: bool) -> list[dict[str, Any]]:
             "family": spec.family,
             "papers call it": spec.published_name or "-",
             "weights": spec.shipped_weights or spec.hub_repository,
-            "crop": spec.data.crop_pct,
-            "reference top-1": spec.reference_score,
+            "transform": _transform(spec.data),
+            "reference score": spec.reference_score,
         }
         if verbose:
             row |= {"reference source": spec.reference_source, "data": dataclasses.asdict(spec.data)}
         rows.append(row)
     return rows
+
+
+def _transform(data: DataConfig) -> str:
+    if data.shorter_side:
+        return f"resized to {data.shorter_side}, at most {data.longer_side}, padded to {data.pad_multiple}s"
+    return f"crop {data.crop_pct}"
 
 
 def _tasks(verbose: bool) -> list[dict[str, Any]]:

@@ -97,6 +97,7 @@ def run(
 
 def _report(session: Session, request: Request, outcome: RunOutcome, uri: str, console: Console) -> None:
     from harness.board import board_of
+    from harness.detection_pictures import save_detection_pictures
     from harness.errors import HarnessError
     from results.renderers import render
     from results.tracking import Tracker, TrackingError
@@ -106,11 +107,13 @@ def _report(session: Session, request: Request, outcome: RunOutcome, uri: str, c
         Tracker(uri).log(outcome.records, session.suite.name)
     except TrackingError as error:
         raise HarnessError(f"the records are safe in {session.store.root}, but {error}") from None
+    pictures = save_detection_pictures(session)
     for note in outcome.notes:
         console.print(f"note: {note}", markup=False)
     console.print(
         f"{outcome.stages_run} stages run, {outcome.stages_cached} cached.\n"
         f"Written: {session.store.root} (MLflow: {uri})\n"
+        f"{f'Pictures: {pictures}{chr(10)}' if pictures else ''}"
         f"Again, or as md, csv, json, latex, html: harness leaderboard {o.narrowing(request)}",
         markup=False,
         soft_wrap=True,

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from backbones import SPECS
@@ -8,8 +10,11 @@ from harness.gate import full_precision_gate
 DEIT = SPECS["deit_tiny"]
 
 
-def reference(top1: float, images: int, whole: bool) -> dict:
-    return {"metrics": {"top1": top1}, "images": images, "whole": whole}
+DETECTOR = dataclasses.replace(DEIT, name="detector", family="yolos", reference_score=46.0)
+
+
+def reference(score: float, images: int, whole: bool, metric: str = "top1") -> dict:
+    return {"metrics": {metric: score}, "metric": metric, "images": images, "whole": whole}
 
 
 @pytest.mark.parametrize(
@@ -35,4 +40,19 @@ def test_an_easy_subset_passes_and_is_noted():
 
 
 def test_unlabelled_images_have_no_gate():
-    assert full_precision_gate(DEIT, {"metrics": {"agreement": 100.0}, "images": 10, "whole": False}).passed
+    assert full_precision_gate(DEIT, reference(1.0, 10, False, "agreement")).passed
+
+
+@pytest.mark.parametrize(("offset", "passes"), [(0.5, True), (-0.5, True), (0.6, False), (-0.6, False)])
+def test_the_whole_set_allows_half_a_point_of_box_ap(offset, passes):
+    assert full_precision_gate(DETECTOR, reference(46 + offset, 5000, True, "ap")).passed is passes
+
+
+def test_a_subset_allows_the_noise_that_image_level_ap_can_have():
+    # At most 100 * sqrt(0.46 * 0.54 / 143) = 4.1678 points of standard error.
+    lowest = 46 - 0.5 - 3 * 4.1678
+    assert full_precision_gate(DETECTOR, reference(lowest + 0.01, 143, False, "ap")).passed
+    refused = full_precision_gate(DETECTOR, reference(lowest - 0.01, 143, False, "ap"))
+    assert not refused.passed
+    assert "full-precision box AP is" in refused.message
+    assert full_precision_gate(DETECTOR, reference(70.0, 143, False, "ap")).message.endswith("whole set")

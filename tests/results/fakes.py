@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from results.record import Record
-from results.statistics import pack_outcomes
+from results.statistics import pack_outcomes, pack_scores
 
 OUTCOMES = {"psaq_vit": "1110000000", "maskaq": "1111111000", "fp32": "1111111111", "real_data": "1111111110"}
 
@@ -50,6 +50,30 @@ def record(method: str = "psaq_vit", right: str | Sequence[bool] | None = None, 
     made = dataclasses.replace(base, **changes)
     key = hashlib.sha256(repr(dataclasses.replace(made, finished_at="")).encode()).hexdigest()[:16]
     return dataclasses.replace(made, trial=changes.get("trial", key))
+
+
+def detection(
+    method: str = "real_data", image_ap: Sequence[float] = (1.0, 0.5, 0.5, 0.0), **changes: Any
+) -> Record:
+    """An evaluated trial of a detector, with the AP of each image alone."""
+    mean = 100 * sum(image_ap) / len(image_ap)
+    facts: dict[str, Any] = {
+        "backbone": "maskrcnn_swin_tiny",
+        "engine": "none" if method == "fp32" else "repq_ptq",
+        "task": "coco",
+        "metric": "ap",
+        "metrics": {
+            "ap": mean,
+            "ap50": mean + 20,
+            "ap75": mean + 1.25,
+            "mask_ap": mean - 4,
+            "agreement": 90.0,
+        },
+        "images": len(image_ap),
+        "outcomes": {},
+        "scores": {"ap": pack_scores(image_ap)},
+    }
+    return record(method, "1", **{**facts, **changes})
 
 
 def failed(method: str = "maskaq", reason: str = "the loss is not finite", **changes: Any) -> Record:

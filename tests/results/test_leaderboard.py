@@ -14,12 +14,12 @@ from scipy import stats
 from results.leaderboard import COLUMNS, leaderboard
 from results.published import PublishedNames
 from results.record import Record
-from results.statistics import pack_outcomes
-from tests.results.fakes import failed, record
+from results.statistics import pack_outcomes, paired_bootstrap
+from tests.results.fakes import detection, failed, record
 
 NAMES = PublishedNames(
     methods={("psaq_vit", "psaq_ptq"): "PSAQ-ViT", ("maskaq", "lsq_qat"): "MaskAQ"},
-    backbones={"deit_tiny": "DeiT-T", "deit_small": "DeiT-S"},
+    backbones={"deit_tiny": "DeiT-T", "deit_small": "DeiT-S", "maskrcnn_swin_tiny": "Mask R-CNN Swin-T"},
 )
 
 
@@ -261,6 +261,40 @@ def test_agreement_outcomes_are_compared_too():
         ]
     )
     assert frame["p_vs_best"].tolist()[1] == pytest.approx(2 * 0.5**15)
+
+
+def test_scores_of_images_are_compared_by_bootstrap_even_with_one_seed():
+    drawn = np.random.default_rng(0)
+    good = drawn.random(200).astype(np.float16)
+    poor = (good * drawn.random(200)).astype(np.float16)
+    frame = leaderboard([detection("a", list(good)), detection("b", list(poor))]).set_index("method")
+    assert frame.loc["b", "p_test"] == "bootstrap"
+    expected = paired_bootstrap(poor[None], good[None], generator=np.random.default_rng(0))
+    assert frame.loc["b", "p_vs_best"] == expected.p_value < 0.01
+
+
+def test_average_precisions_have_columns_and_no_interval_of_a_rate():
+    row = row_of([detection(seed=s, image_ap=[0.5, s * 0.5]) for s in (0, 1)], "real_data")
+    assert (row["mean"], row["ap"], row["ap50"], row["ap75"], row["mask_ap"]) == (
+        37.5,
+        37.5,
+        57.5,
+        38.75,
+        33.5,
+    )
+    assert math.isnan(row["low"])
+    assert math.isnan(row["ap_small"])
+    assert math.isnan(row["kl"])
+    assert math.isnan(row_of([record()], "psaq_vit")["ap"])
+
+
+def test_a_published_number_of_coco_stands_beside_the_detector_it_belongs_to():
+    names = PublishedNames({("real_data", "repq_ptq"): "RepQ-ViT"}, NAMES.backbones)
+    row = row_of([detection()], "real_data", published=names)
+    assert (row["published"], row["published_note"]) == (36.1, "REAL-data calibration")
+    assert row_of([detection("fp32", bits="fp32")], "fp32", published=names)["published"] == 46.0
+    assert math.isnan(row_of([detection(engine="psaq_ptq")], "real_data", published=names)["published"])
+    assert math.isnan(row_of([detection(task="digits_scenes")], "real_data", published=names)["published"])
 
 
 def test_a_published_number_stands_apart_with_its_source():

@@ -37,6 +37,17 @@ def test_full_precision_rows_are_found_by_bits_alone():
     assert published_values("FP baseline", "ViT-T", "w4a4", "imagenet") == ()
 
 
+def test_box_ap_goes_by_several_names_and_is_no_mask_ap():
+    repq = published_values("RepQ-ViT", "Mask R-CNN Swin-S", "w4a4", "coco", "ap")
+    assert [number.value for number in repq] == [44.2, 42.7]
+    assert {n.metric for n in repq} == {"AP_box"}
+    others = published_values("Task-specific ZSQ", "Mask R-CNN Swin-T", "w6a6", "coco", "ap")
+    assert [(n.value, n.metric) for n in others] == [(42.0, "mAP")]
+    full = published_values("whatever", "Mask R-CNN Swin-S", "fp32", "coco", "ap")
+    assert [number.value for number in full] == [48.5]
+    assert published_values("RepQ-ViT", "Mask R-CNN Swin-S", "w4a4", "coco") == ()
+
+
 def test_a_task_that_no_paper_uses_has_no_numbers():
     assert published_values("PSAQ-ViT", "DeiT-T", "w4a8", "digits") == ()
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from results.leaderboard import COLUMNS, leaderboard
 from results.published import PublishedNames
 from results.renderers import FORMATS, render
-from tests.results.fakes import failed, record
+from tests.results.fakes import detection, failed, record
 
 NAMES = PublishedNames(
     methods={("psaq_vit", "psaq_ptq"): "PSAQ-ViT", ("maskaq", "lsq_qat"): "MaskAQ"},
@@ -65,7 +65,7 @@ def test_csv_holds_every_column(frame):
 def test_a_csv_line():
     assert render(leaderboard([record("fp32", cost={})]), "csv").splitlines()[1] == (
         ",fp32,,none,none,deit_tiny,fp32,imagenet,published,fast,top1,100.0,,72.24672001371107,"
-        "99.99999999999999,1,1,10,,,,,,50.0,0.5,,,,,,,,True,none,ok,,,"
+        "99.99999999999999,1,1,10,,,,,,50.0,0.5,,,,,,,,,,,,,,,,,,,,True,none,ok,,,"
     )
 
 
@@ -128,6 +128,27 @@ def test_the_controlled_track_and_class_names_are_explained():
     text = table(leaderboard([record("genq", track="controlled", data_use="class names")]))
     assert "ranks hold within one engine and one protocol" in text
     assert "Sees the names of the classes: genq." in text
+
+
+def test_detectors_are_shown_with_their_average_precisions():
+    board = leaderboard(
+        [
+            detection("fp32", [0.75, 0.75], bits="fp32"),
+            detection("mimiq", [0.5, 0.5]),
+            detection("b", [0.5, 0.25]),
+        ]
+        + [failed("maskaq", backbone="maskrcnn_swin_tiny", task="coco", seed=s) for s in (0, 1)]
+    )
+    text = render(board, "md")
+    assert "| Method | AP | AP50 | AP75 | n | Drop | Agree |" in text
+    assert "| **mimiq + repq_ptq** | **50.00** | 70.0 | 51.2 | 1 | 25.00 | 90.00 |" in text
+    assert "failed \\[1\\] | – | – |" in text
+    assert "F1 of the detections scored 0.5 or more against full precision's" in text
+    assert "image by image (bootstrap over images and seeds, AP of each image alone)" in text
+    assert "top-1" not in text.lower()
+    lines = table(board).splitlines()
+    assert max(map(len, lines)) <= 120
+    assert "ap_small" in render(board, "csv").splitlines()[0]
 
 
 def test_budgets_stand_in_tables_of_their_own():

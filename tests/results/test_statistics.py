@@ -12,9 +12,11 @@ from results.statistics import (
     holm,
     mcnemar,
     pack_outcomes,
+    pack_scores,
     paired_bootstrap,
     spread,
     unpack_outcomes,
+    unpack_scores,
     wilson_interval,
 )
 
@@ -111,6 +113,24 @@ def test_bootstrap_of_equal_models_finds_no_difference():
     assert (result.difference, result.interval, result.p_value) == (0.0, (0.0, 0.0), 1.0)
 
 
+def test_bootstrap_of_scores_agrees_with_a_naive_resampling():
+    drawn = np.random.default_rng(1)
+    first, second = drawn.random((2, 80)).round(2), (drawn.random((1, 80)) * 0.9).round(2)
+    result = paired_bootstrap(first, second, generator=np.random.default_rng(0), resamples=4000)
+    assert result.difference == pytest.approx(first.mean() - second.mean())
+    means = []
+    for _ in range(4000):
+        images, seeds = drawn.integers(80, size=80), drawn.integers(2, size=2)
+        means.append(first[seeds][:, images].mean() - second[:, images].mean())
+    assert result.interval == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.01)
+
+
+def test_bootstrap_of_half_precision_scores_does_not_round_the_mean():
+    first = np.full((1, 5000), 0.1, dtype=np.float16)
+    result = paired_bootstrap(first, first / 2, generator=np.random.default_rng(0), resamples=10)
+    assert result.difference == pytest.approx(0.05, abs=1e-4)
+
+
 def test_bootstrap_p_value_is_small_for_a_clear_difference():
     right, wrong = np.ones((1, 60), dtype=bool), np.zeros((1, 60), dtype=bool)
     result = paired_bootstrap(right, wrong, generator=np.random.default_rng(0), resamples=999)
@@ -143,3 +163,15 @@ def test_torch_outcomes_are_packed_too():
 def test_a_bitmap_of_another_length_is_refused():
     with pytest.raises(ValueError, match="1 bytes does not hold the outcomes of 9"):
         unpack_outcomes(pack_outcomes([True] * 8), 9)
+
+
+@given(st.lists(st.floats(0, 1, width=16), max_size=70))
+def test_scores_survive_packing(scores: list[float]):
+    restored = unpack_scores(pack_scores(scores), len(scores))
+    assert restored.dtype == float
+    assert restored.tolist() == scores
+
+
+def test_scores_of_another_length_are_refused():
+    with pytest.raises(ValueError, match="6 bytes do not hold the scores of 4 images"):
+        unpack_scores(pack_scores([0.5, 1, 0]), 4)

@@ -16,7 +16,7 @@ import pytest
 
 from results.record import Record
 from results.tracking import Tracker, TrackingError, local_uri
-from tests.results.fakes import failed, record
+from tests.results.fakes import detection, failed, record
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +154,15 @@ def test_long_texts_and_large_bitmaps_fit(tracker: Tracker):
     tracker.log([large], "large")
     assert tracker.load("large") == [large]
     (tags,) = runs_of(tracker, "large").values()
+    assert max(map(len, tags.values())) <= 5000
+
+
+def test_scores_per_image_come_back_whole(tracker: Tracker):
+    drawn = random.Random(0)
+    scored = detection("scored", [drawn.random() for _ in range(5_000)])
+    tracker.log([scored], "scored")
+    assert tracker.load("scored") == [scored]
+    (tags,) = runs_of(tracker, scored.trial).values()
     assert max(map(len, tags.values())) <= 5000
 
 

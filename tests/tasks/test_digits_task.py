@@ -86,7 +86,7 @@ def test_registered_tasks_follow_the_contract(name):
     task = get_task(name)
     assert issubclass(task, Task)
     assert task.name == name
-    assert task.primary_metric in ("top1", "agreement")
+    assert task.primary_metric in ("top1", "agreement", "ap")
     assert task.data_name in (None, name)
     assert isinstance(task(), Task)
 
