@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -241,7 +242,7 @@ class _Preparation:
     def _facts(self) -> dict[str, Any]:
         """What makes this search what it is, in plain JSON."""
         subject = self.subject
-        return {
+        facts = {
             "method": subject.method,
             "engine": subject.engine,
             "backbone": subject.backbone,
@@ -256,6 +257,7 @@ class _Preparation:
             "scored on": (subject.probe or subject.reference).key,
             "space": [dimension.to_json() for dimension in self.space.dimensions],
         }
+        return json.loads(json.dumps(facts))  # as the study gives it back
 
     def _outcome(self, study: Study) -> Tuned:
         options, objectives = self.options, self.subject.objectives

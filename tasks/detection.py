@@ -168,6 +168,28 @@ def _batches(scenes: Iterable[Scene], data: DataConfig, batch_size: int) -> Iter
         yield batch
 
 
+def canvas_agreements(student: Any, teacher: Any, images: Tensor) -> Tensor:
+    """(B,) in [0, 1]: how far two detectors agree on images (B, C, H, W) without truth; see `agreement`."""
+    return _agreements(_canvas_rows(student, images), _canvas_rows(teacher, images))
+
+
+def _canvas_rows(model: Any, images: Tensor) -> Tensor:
+    """(B, 100, 6), `rows_of` on the whole canvas; no rows where the outputs are not finite."""
+    import torch
+
+    outputs = model(images)
+    size = (images.shape[-1], images.shape[-2])
+    rows = []
+    for finite, detections in zip(_finite(outputs), model.detections(outputs), strict=True):
+        kept = detections if finite else Detections(*(part[:0] for part in detections[:3]))
+        boxes = kept.boxes[:MOST].cpu().double()
+        located = Found(
+            boxes * boxes.new_tensor([*size, *size]), kept.labels[:MOST].cpu(), kept.scores[:MOST].cpu()
+        )
+        rows.append(rows_of(located, size))
+    return torch.stack(rows)
+
+
 def _answered(model: Any, backbone: Backbone, scenes: Sequence[Scene]) -> _Answers:
     import torch
 

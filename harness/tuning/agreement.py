@@ -49,11 +49,30 @@ def agree(stage: Stage, context: RunContext, store: Store, progress: Any) -> Art
 
 
 def compared(student: nn.Module, teacher: Backbone, images: Tensor, batch_size: int) -> Scores:
-    """`agreement` in percent and `kl` in nats of a student with its teacher on images (n, C, H, W)."""
+    """`agreement` in percent of a student with its teacher on images (n, C, H, W); `kl` of classifiers."""
+    from backbones.base import DETECTORS
     from tasks.scoring import score
 
+    if teacher.spec.family in DETECTORS:
+        return _compared_detectors(student, teacher, images, batch_size)
     batches = _batches(images, batch_size)
     return score(student, teacher, batches, total=len(images), labelled=False)
+
+
+def _compared_detectors(student: nn.Module, teacher: Backbone, images: Tensor, batch_size: int) -> Scores:
+    import torch
+
+    from tasks.detection import canvas_agreements
+    from tasks.scoring import Scores
+
+    with torch.inference_mode():
+        same = torch.cat(
+            [
+                canvas_agreements(student, teacher.model, part.to(teacher.device))
+                for part in images.split(batch_size)
+            ]
+        )
+    return Scores({"agreement": 100 * same.double().mean().item()}, {"agreement": same}, None, ())
 
 
 def probe_images(store: Store, key: str) -> Tensor:

@@ -231,15 +231,15 @@ def test_a_budget_in_seconds_ends_the_search_and_late_tries_do_not_count(folder,
 
 def test_a_try_that_falls_behind_is_pruned_while_it_trains(folder):
     (folder / "space.yaml").write_text(
-        "planted_dots: {contrast: false}\n"
-        "planted_damage: {damage: {choices: [0.0, 4.0]}, kind: false, epochs: {choices: [6]}}\n"
+        "planted_dots: {contrast: false}\nplanted_damage: {damage: {low: 0.0, high: 4.0}, kind: false}\n"
     )
     space = ["--space", str(folder / "space.yaml"), "--set", "planted_damage.epochs=6"]
-    invoke(folder, "--method", "planted_dots", "--trials", "20", "--sampler", "random", *space)
+    invoke(folder, "--method", "planted_dots", "--trials", "12", "--sampler", "random", *space)
     rows = trials(folder)
     pruned = [row for row in rows if row["state"] == "pruned"]
     assert pruned
-    assert {float(row["planted_damage.damage"]) for row in pruned} == {4.0}
+    best = max(float(row["agreement"]) for row in rows if row["state"] == "complete")
+    assert all(float(row["agreement"]) < best for row in pruned)
     stopped = Store(folder / "store").root / "reports"
     reports = [json.loads(file.read_text()) for file in stopped.glob("*.json")]
     assert min(map(len, reports)) < 6
@@ -247,13 +247,12 @@ def test_a_try_that_falls_behind_is_pruned_while_it_trains(folder):
 
 @pytest.mark.ray
 def test_through_ray_a_pruned_try_frees_its_worker_within_an_epoch(folder, monkeypatch):
-    monkeypatch.setenv("PLANTED_SECONDS", "0.5")
+    monkeypatch.setenv("PLANTED_SECONDS", "0.8")
     (folder / "space.yaml").write_text(
-        "planted_dots: {contrast: false}\n"
-        "planted_damage: {damage: {choices: [0.0, 4.0]}, kind: false, epochs: {choices: [8]}}\n"
+        "planted_dots: {contrast: false}\nplanted_damage: {damage: {low: 0.0, high: 4.0}, kind: false}\n"
     )
-    space = ["--space", str(folder / "space.yaml"), "--set", "planted_damage.epochs=8"]
-    more = ["--trials", "9", "--sampler", "random", "--jobs", "2", "--scheduler", "ray"]
+    space = ["--space", str(folder / "space.yaml"), "--set", "planted_damage.epochs=4"]
+    more = ["--trials", "11", "--sampler", "random", "--jobs", "2", "--scheduler", "ray"]
     invoke(folder, "--method", "planted_dots", *more, *space)
     rows = trials(folder)
     pruned = [row for row in rows if row["state"] == "pruned"]
