@@ -29,9 +29,7 @@ from harness.tuning.view import SearchView
 from methods.bits import Bits
 
 if TYPE_CHECKING:
-    from optuna.study import Study
-    from optuna.trial import FrozenTrial
-
+    from harness.tuning.studies import FrozenTrial, Study
     from results.tracking import Tracker
 
 PROBE_SEED = 10_007
@@ -204,25 +202,17 @@ class _Preparation:
         return tuned
 
     def _study(self) -> Study:
-        import optuna
-
         options, jobs = self.options, self._limits().jobs
         reports = self.context.watch.reports if self.context.watch else 1
         several = len(self.subject.objectives) > 1
-        study = studies.open_study(
+        return studies.open_study(
             self.storage,
             self.name,
             self._facts(),
             [DIRECTIONS[name] for name in self.subject.objectives],
-            sampler=studies.make_sampler(options.sampler, options.seed, jobs),
+            sampler=lambda before: studies.make_sampler(options.sampler, options.seed + 1000 * before, jobs),
             pruner=studies.make_pruner("none" if several else options.pruner or "median", reports),
             resume=options.resume,
-        )
-        # A second process, or a resumed search, must not draw the first one's random settings again.
-        seed = options.seed + 1000 * studies.processes(study)
-        sampler = studies.make_sampler(options.sampler, seed, jobs)
-        return optuna.load_study(
-            study_name=self.name, storage=self.storage, sampler=sampler, pruner=study.pruner
         )
 
     def _queue(self, study: Study, owners: studies.Owners, console: Any) -> None:

@@ -18,7 +18,7 @@ import shutil
 import time
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
@@ -189,22 +189,24 @@ def open_study(
     subject: Mapping[str, Any],
     directions: Sequence[Literal["minimize", "maximize"]],
     *,
-    sampler: BaseSampler,
+    sampler: Callable[[int], BaseSampler],
     pruner: BasePruner,
     resume: bool,
 ) -> Study:
     """A new study, or with `resume` the one of that name; raises UsageError when that cannot be.
 
-    `subject` says what is searched, in plain JSON; a study of another subject is refused.
+    `subject` says what is searched, in plain JSON; a study of another subject is refused. `sampler` is told
+    how many processes searched before: this one must not draw the same random settings again.
     """
     import optuna
 
     try:
         study = optuna.create_study(
-            storage=storage, study_name=name, directions=list(directions), sampler=sampler, pruner=pruner
+            storage=storage, study_name=name, directions=list(directions), sampler=sampler(0), pruner=pruner
         )
     except optuna.exceptions.DuplicatedStudyError:
-        study = optuna.load_study(storage=storage, study_name=name, sampler=sampler, pruner=pruner)
+        study = optuna.load_study(storage=storage, study_name=name, pruner=pruner)
+        study.sampler = sampler(_processes(study))
         _refuse_other_subject(study, subject)
         if not resume and study.trials:
             raise UsageError(
@@ -330,6 +332,5 @@ def note_seconds(study: Study, owner: str, seconds: float) -> None:
     study.set_user_attr(f"{_SECONDS}{owner}", seconds)
 
 
-def processes(study: Study) -> int:
-    """How many processes have searched in this study; each draws from a seed of its own."""
+def _processes(study: Study) -> int:
     return sum(key.startswith(_SECONDS) for key in study.user_attrs)

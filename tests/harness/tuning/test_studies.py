@@ -24,7 +24,7 @@ def opened(store: Path, name: str = "s", subject=SUBJECT, resume: bool = False, 
         name,
         subject,
         ["maximize"],
-        sampler=studies.make_sampler("random", 0, 1),
+        sampler=lambda before: studies.make_sampler("random", before, 1),
         pruner=studies.make_pruner("none", 1),
         resume=resume,
     )
@@ -170,7 +170,17 @@ def test_seconds_add_up_over_processes(store):
     studies.note_seconds(study, "a", 3.0)
     studies.note_seconds(study, "b", 4.0)
     assert studies.seconds_used(study) == 7.0
-    assert studies.processes(study) == 2
+    seeds = []
+    studies.open_study(
+        study._storage,
+        "s",
+        SUBJECT,
+        ["maximize"],
+        sampler=lambda before: seeds.append(before) or studies.make_sampler("random", before, 1),
+        pruner=studies.make_pruner("none", 1),
+        resume=True,
+    )
+    assert seeds == [0, 2]  # as a new study, then as the third process of this one
 
 
 @pytest.mark.parametrize("name", studies.SAMPLERS)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 from harness.cli.main import app
 from harness.errors import UsageError
 from harness.store import Store
+from results.grouping import gathered
 from results.tracking import Tracker, local_uri
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -64,7 +66,11 @@ def invoke(folder: Path, *more: str):
 
 
 @pytest.fixture
-def folder(tmp_path, prepared) -> Path:
+def folder(tmp_path, prepared, request, monkeypatch) -> Path:
+    """A copy of the prepared store; plots and MLflow take seconds and are left out but in a `whole` test."""
+    if "whole" not in request.keywords:
+        monkeypatch.setattr("harness.tuning.outcome.write_plots", lambda *_: [])
+        monkeypatch.setattr("results.tracking.Tracker", Memory)
     shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
@@ -74,8 +80,25 @@ def trials(folder: Path, name: str = f"{STUDY}agreement") -> list[dict[str, str]
         return list(csv.DictReader(file))
 
 
-def records(folder: Path, suite: str):
-    return Tracker(local_uri(folder / "store")).load(suite)
+class Memory:
+    """Takes a tracker's place and keeps the records of each suite."""
+
+    logged: ClassVar[dict[str, list[Any]]] = {}
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    def log(self, records: Any, suite: str) -> None:
+        self.logged[suite] = list(records)
+
+    def open_search(self, study: str, facts: Any) -> str:
+        return study
+
+    def log_try(self, parent: str, number: int, record: Any) -> None:
+        assert record.split in ("tune", "synthetic")
+
+    def close_search(self, parent: str, values: Any, folder: Path) -> None:
+        assert folder.is_dir()
 
 
 def test_a_search_finds_less_damage_and_measures_it_on_other_images_and_seeds(folder):
@@ -91,7 +114,7 @@ def test_a_search_finds_less_damage_and_measures_it_on_other_images_and_seeds(fo
     assert set(best["overrides"]["planted_dots"]) == {"contrast", "planted_damage"}
     facts = best["tuned"]["planted_dots"]
     assert (facts["trials"], facts["objective"], facts["split"]) == (12, "accuracy", "tune")
-    final = records(folder, f"{STUDY}accuracy-final")
+    final = Memory.logged[f"{STUDY}accuracy-final"]
     by_method = {(r.method, bool(r.tuning)): r for r in final}
     assert {r.split for r in final} == {"report"}
     assert {r.seed for r in final if r.method == "planted_dots"} == {1, 2, 3}
@@ -101,6 +124,7 @@ def test_a_search_finds_less_damage_and_measures_it_on_other_images_and_seeds(fo
     assert "tuned, 12 trials" in done.stdout
 
 
+@pytest.mark.whole
 def test_tries_are_nested_runs_scored_on_the_tuning_split_which_reporting_never_reads(folder):
     from tasks.digits import Digits
 
@@ -116,7 +140,7 @@ def test_tries_are_nested_runs_scored_on_the_tuning_split_which_reporting_never_
     tried = [json.loads(run.data.tags["record.000"]) for run in nested]
     assert {record["split"] for record in tried} == {"tune"}
     assert {record["samples_digest"] for record in tried} == {Digits().facts("tune").digest}
-    final = records(folder, f"{STUDY}accuracy-final")
+    final = Tracker(local_uri(folder / "store")).load(f"{STUDY}accuracy-final")
     assert {record.samples_digest for record in final} == {Digits().facts("report").digest}
     files = {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert {"best.yaml", "trials.csv", "history.html", "history.png", "slice.png"} <= files
@@ -164,7 +188,7 @@ def test_the_best_settings_run_in_any_suite_and_say_how_they_were_found(folder):
     run = ["run" if word == "tune" else word for word in arguments(folder, *narrowed)]
     done = CliRunner().invoke(app, run)
     assert done.exit_code == 0
-    (record,) = [r for r in records(folder, "planted") if r.method == "planted_dots"]
+    (record,) = [r for r in Memory.logged["planted"] if r.method == "planted_dots"]
     assert record.tuning["trials"] == 3
     assert "tuned, 3 trials" in done.stdout
 
@@ -177,16 +201,17 @@ def test_several_methods_get_the_same_budget_and_end_in_a_suite(folder):
         (variant,) = written["variants"][name]
         assert variant["tuned"]["trials"] == 2
         assert variant["tuned"]["equally"] is True
-    rows = records(folder, "planted-tuned")
+    rows = Memory.logged["planted-tuned"]
     assert {"gaussian_noise", "real_data", "planted_dots", "planted_other"} <= {r.method for r in rows}
     assert done.stdout.count("equally tuned, 2") == 2
-    again = ["leaderboard", "--suite", str(folder / "store" / "studies" / "planted-tuned.yaml")]
-    again += ["--store", str(folder / "store"), "--plugin", str(PLUGIN), "--format", "csv"]
-    table = list(csv.DictReader(CliRunner().invoke(app, again).stdout.splitlines()))
-    labels = {row["variant"] for row in table if row["method"] == "planted_dots"}
+    labels = {row.variant for row in gathered(rows) if row.first.method == "planted_dots"}
     assert labels == {"paper defaults", "equally tuned, 2 trials"}
+    again = ["plan", "--suite", str(folder / "store" / "studies" / "planted-tuned.yaml")]
+    planned = CliRunner().invoke(app, [*again, "--store", str(folder / "store"), "--plugin", str(PLUGIN)])
+    assert planned.exit_code == 0  # the written suite is one like any other
 
 
+@pytest.mark.whole
 def test_costs_beside_quality_give_a_pareto_front(folder):
     done = invoke(
         folder,
