@@ -1,9 +1,10 @@
 """Mask R-CNN on a Swin: the detector of the published COCO tables, from timm's and torchvision's modules.
 
 It computes what the Swin authors' detection code (mmdet 2, config `mask_rcnn_swin_fpn`) computes with the
-same weights. Settings and formulas are those of its public source; the tests write them anew and compare. No
-run of an official checkpoint has been compared. Two known differences: boxes are cut at the padded canvas,
-since the model is not told where the image in it ends, and no image is resized here.
+same weights: settings and formulas were read in public copies of that code, mmcv's RoIAlign and NMS are from
+memory, and the tests write all of them anew and compare. No run of an official checkpoint has been compared.
+Two known differences: boxes are cut at the padded canvas, since the model is not told where the image in it
+ends, and no image is resized here.
 
     MaskRcnn
       backbone.body    explicit Swin without head       rpn.head      objectness and refinement of anchors

@@ -1,8 +1,8 @@
 """Names of a Mask R-CNN's weights in the official Swin detection checkpoints (mmdet 2), and the way to ours.
 
 Only names differ. Both merge 2 x 2 patches column by column, number classes from 0 with the background last,
-and flatten regions channel by channel; the tests compute with the official conventions to hold this. Knows
-nothing about files.
+and flatten regions channel by channel; the tests compute with the official conventions to hold this. The
+names are those of its public source; no official file has been loaded. Knows nothing about files.
 
     backbone.patch_embed, backbone.layers.N        our backbone.body (downsampling belongs to stage N + 1)
     backbone.norm0 ... norm3                       backbone.norms

@@ -39,7 +39,13 @@ def hungarian_match(outputs: QueryOutputs, targets: Tensor) -> Tensor:
     return matched.to(targets.device)
 
 
-def set_loss(outputs: QueryOutputs, targets: Tensor, *, no_object_weight: float = NO_OBJECT_WEIGHT) -> Tensor:
+def set_loss(
+    outputs: QueryOutputs,
+    targets: Tensor,
+    *,
+    class_weight: float = CLASS_WEIGHT,
+    no_object_weight: float = NO_OBJECT_WEIGHT,
+) -> Tensor:
     """Scalar loss of a batch of n images; gradient flows to the logits and boxes.
 
     Class terms are averaged over the queries by weight, box terms over the matched truths of the batch.
@@ -52,7 +58,7 @@ def set_loss(outputs: QueryOutputs, targets: Tensor, *, no_object_weight: float 
     distance = (found - truth[:, 1:]).abs().sum() / boxes
     separation = (1 - generalized_iou(corners(found), corners(truth[:, 1:]))).sum() / boxes
     classes = _class_loss(outputs.logits, images, queries, truth[:, 0].long(), no_object_weight)
-    return CLASS_WEIGHT * classes + DISTANCE_WEIGHT * distance + IOU_WEIGHT * separation
+    return class_weight * classes + DISTANCE_WEIGHT * distance + IOU_WEIGHT * separation
 
 
 def generalized_iou(first: Tensor, second: Tensor) -> Tensor:
