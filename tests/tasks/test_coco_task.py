@@ -129,6 +129,14 @@ def test_only_images_of_one_canvas_run_together(coco):
     assert sum(map(len, model.seen)) == 18
 
 
+def test_a_batch_of_large_images_is_cut_to_a_number_of_pixels(coco, monkeypatch):
+    monkeypatch.setattr("tasks.detection._BATCH_PIXELS", 3000)  # less than one canvas of 64 x 48
+    task = Coco(coco)
+    model = Scripted(truth_script(scenes_of(task)))
+    task.evaluate(model, backbone_of(model, DATA), "report")
+    assert [len(images) for images in model.seen] == [1] * 18
+
+
 def test_progress_and_sample_names_follow_the_file_names(coco):
     task, steps = Coco(coco), []
     model = Scripted(truth_script(scenes_of(task)))
@@ -385,11 +393,11 @@ def test_a_truncated_file_is_refused(coco):
 def test_folders_that_are_not_there_are_named(coco, tmp_path):
     with pytest.raises(DataError, match="no data for the task coco: give --data coco=DIR"):
         Coco(None).facts("report")
-    (coco / "annotations" / "instances_val2017.json").rename(coco / "elsewhere.json")
-    with pytest.raises(DataError, match=r"no annotations at .*instances_val2017.json"):
-        Coco(coco).facts("report")
     (coco / "val2017").rename(coco / "val")
     with pytest.raises(DataError, match=r"no folder .*val2017"):
+        Coco(coco).facts("report")
+    (coco / "annotations" / "instances_val2017.json").rename(coco / "elsewhere.json")
+    with pytest.raises(DataError, match=r"no annotations at .*instances_val2017.json"):
         Coco(coco).facts("report")
 
 
