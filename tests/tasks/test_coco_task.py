@@ -184,6 +184,55 @@ def test_outputs_that_are_not_finite_find_nothing_and_are_noted(coco):
     )
 
 
+def test_a_two_stage_detector_with_a_broken_feature_map_finds_nothing_there(coco):
+    class Overflowing(Weighing):
+        def forward(self, images):
+            found = super().forward(images)
+            broken = images.clone()
+            broken[0, 0, 0, 0] = float("inf")
+            return found._replace(features=(images, broken))
+
+    model = Overflowing()
+    model.anchor = torch.nn.Parameter(torch.zeros(1))
+    found = Coco(coco).evaluate(model, backbone_of(model, DATA), "report", batch_size=1, keep_outputs=True)
+    assert (found.outputs[..., 0] == -1).all()
+    assert found.notes[-1].startswith("18 of 18 images gave outputs that are not finite")
+
+
+class Masking(Scripted):
+    """A script whose every mask fills its box."""
+
+    def detections(self, outputs):
+        return [d._replace(masks=torch.ones(len(d.scores), 28, 28)) for d in super().detections(outputs)]
+
+
+def test_masks_are_scored_on_the_original_image(coco):
+    def outline(content):
+        for entry in content["annotations"]:
+            left, top, width, height = entry["bbox"]
+            right, bottom = left + width, top + height
+            entry["segmentation"] = [[left, top, right, top, right, bottom, left, bottom]]
+
+    edited(coco, outline)
+    task = Coco(coco)
+    model = Masking(truth_script(scenes_of(task)))
+    found = task.evaluate(model, backbone_of(model, DATA), "report")
+    assert found.metrics["ap"] == pytest.approx(100)
+    assert found.metrics["mask_ap50"] == pytest.approx(100)
+    # Corners are rounded where a mask is read between its cells, which counts on objects of 15 pixels.
+    assert 75 < found.metrics["mask_ap"] < 100
+
+
+def test_masks_without_annotated_outlines_are_not_scored_and_noted(coco):
+    task = Coco(coco)
+    scenes = scenes_of(task)
+    model = Masking(truth_script(scenes))
+    found = task.evaluate(model, backbone_of(model, DATA), "report")
+    assert not any(name.startswith("mask_") for name in found.metrics)
+    objects = sum(len(scene.truth.labels) for scene in scenes)
+    assert found.notes[-1].startswith(f"no mask AP: {objects} annotated objects")
+
+
 def test_a_detector_of_other_data_is_refused(coco):
     model = Scripted([])
     with pytest.raises(DataError, match="toy was trained on digits_scenes: the task coco needs"):
