@@ -18,7 +18,18 @@ _SMALLEST_SIDE = 96
 _GAP = 4
 _CAPTION = 16
 """Height of a line of text in pixels."""
-_COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#800000", "#000075")
+_COLOURS = (
+    "#e6194b",
+    "#3cb44b",
+    "#4363d8",
+    "#f58231",
+    "#911eb4",
+    "#008080",
+    "#9a6324",
+    "#800000",
+    "#000075",
+    "#808000",
+)
 
 
 class Box(NamedTuple):

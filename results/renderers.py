@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "md", "csv", "json", "latex", "html")
 
+_METHOD_WIDTH = 16
+"""Least characters of the one column that wraps where the terminal is narrow."""
 _LEFT = ("Backbone", "Bits", "Method", "Prot.")
 _RICH_STYLES: dict[Style, str] = {"plain": "", "best": "bold", "reference": "dim italic", "failed": "red"}
 _LATEX_SPECIALS = {
@@ -93,10 +95,17 @@ def _terminal(view: View, console: Console | None) -> str:
     console = console or Console()
     with console.capture() as captured:
         for block in view.blocks:
-            console.print(_rich_table(block, gap=1 if console.width >= 115 else 0))
+            console.print(_rich_table(block, _gap(block, console.width)))
         for note in view.footnotes:
             console.print(Text(note, style="dim"))
     return captured.get()
+
+
+def _gap(block: Block, width: int) -> int:
+    """Blanks beside the one between columns: none on a narrow terminal, or where a table needs the room."""
+    columns = zip(block.header, *(line.cells for line in _lines(block)), strict=True)
+    widths = [_METHOD_WIDTH if cells[0] == "Method" else max(map(len, cells)) for cells in columns]
+    return int(width >= 115 and sum(widths) + 2 * len(widths) <= width)
 
 
 def _rich_table(block: Block, gap: int) -> Table:
@@ -113,8 +122,8 @@ def _rich_table(block: Block, gap: int) -> Table:
     )
     for name in block.header:
         justify: Literal["left", "right"] = "left" if name in _LEFT else "right"
-        if name == "Method":  # the one column that wraps where the terminal is narrow
-            table.add_column(name, justify=justify, overflow="fold", min_width=16)
+        if name == "Method":
+            table.add_column(name, justify=justify, overflow="fold", min_width=_METHOD_WIDTH)
         else:
             table.add_column(name, justify=justify, overflow="ellipsis", no_wrap=True)
     for section in block.sections:

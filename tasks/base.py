@@ -98,7 +98,7 @@ class Task(ABC):
         """`count` images (n, C, H, W) of the `tune` split in normalized space, and labels, by seed.
 
         Labels are classes (n,), or for detectors rows (n, 100, 5) of class, centre x, centre y, width and
-        height in shares of the image, class -1 where a row is unused. Raises DataError when the split is
+        height in shares of the canvas, class -1 where a row is unused. Raises DataError when the split is
         smaller.
         """
 

@@ -62,6 +62,10 @@ class Coco(DetectionTask):
             else f"{len(samples)} of {len(self._val[0])} images of val2017",
         )
 
+    def sample_count(self, split: Split) -> int:
+        """Annotated images of the split whose files are there."""
+        return len(self.samples(split))
+
     def samples(self, split: Split) -> Sequence[Sample]:
         """The images of a split, ordered by file name."""
         tune, report = split_by_hash(self._val[0])
@@ -96,7 +100,7 @@ class Coco(DetectionTask):
 
     def data_notes(self) -> tuple[str, ...]:
         """What was left out of the annotations and of the folder of val2017."""
-        return (*self._annotations("val2017").notes, *self._val[1])
+        return (*self._val_annotations.notes, *self._val[1])
 
     @property
     def _has_train(self) -> bool:
@@ -105,26 +109,32 @@ class Coco(DetectionTask):
 
     @functools.cached_property
     def _val(self) -> tuple[list[Sample], tuple[str, ...]]:
-        return self._listed("val2017", "")
+        return self._listed("val2017", "", self._val_annotations.truths)
 
     @functools.cached_property
     def _train(self) -> tuple[list[Sample], tuple[str, ...]]:
-        return self._listed("train2017", "train2017/")
+        return self._listed("train2017", "train2017/", self._train_annotations.truths)
 
     @functools.cached_property
     def _truths(self) -> Mapping[str, Truth]:
         """Name of a sample -> what it shows."""
-        truths = dict(self._annotations("val2017").truths)
+        truths = dict(self._val_annotations.truths)
         if self._has_train:
-            train = self._annotations("train2017").truths
+            train = self._train_annotations.truths
             truths |= {f"train2017/{name}": truth for name, truth in train.items()}
         return truths
 
-    @functools.cache  # noqa: B019 - a task lives as long as the stage that reads its data
-    def _annotations(self, part: str) -> Annotations:
-        return read_annotations(_annotation_file(self.given_folder(), part))
+    @functools.cached_property
+    def _val_annotations(self) -> Annotations:
+        return read_annotations(_annotation_file(self.given_folder(), "val2017"))
 
-    def _listed(self, part: str, prefix: str) -> tuple[list[Sample], tuple[str, ...]]:
+    @functools.cached_property
+    def _train_annotations(self) -> Annotations:
+        return read_annotations(_annotation_file(self.given_folder(), "train2017"))
+
+    def _listed(
+        self, part: str, prefix: str, truths: Mapping[str, Truth]
+    ) -> tuple[list[Sample], tuple[str, ...]]:
         """The annotated images that are there, and notes about missing and about unlisted ones.
 
         Raises DataError when no annotated image is there.
@@ -132,7 +142,6 @@ class Coco(DetectionTask):
         folder = self.given_folder() / part
         if not folder.is_dir():
             raise DataError(f"no folder {folder}: give --data coco=DIR where DIR/{part}/ holds the images")
-        truths = self._annotations(part).truths
         there = {
             Path(place, name).relative_to(folder).as_posix()
             for place, _, names in os.walk(folder)

@@ -22,6 +22,8 @@ from tasks.image_files import ReadingReport
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+_BATCH_PIXELS = 2**22
+"""Most pixels of a batch, so that it fits in memory: four photographs at 800 x 1,333."""
 SHOWN = 6
 """First images of a split whose detections an evaluation keeps."""
 
@@ -60,6 +62,10 @@ class DetectionTask(Task):
     """Name of each class index."""
 
     @abstractmethod
+    def sample_count(self, split: Split) -> int:
+        """Images of the split, readable or not."""
+
+    @abstractmethod
     def scenes(self, split: Split, data: DataConfig, report: ReadingReport) -> Iterator[Scene]:
         """The split's readable images in their fixed order; fills `report`. Raises DataError."""
 
@@ -87,7 +93,7 @@ class DetectionTask(Task):
 
         self._refuse_other(backbone)
         report = ReadingReport()
-        total = self.facts(split).sample_count
+        total = self.sample_count(split)
         names: list[str] = []
         truths: list[Truth] = []
         answers, expected = [], []
@@ -156,11 +162,13 @@ def target_rows(truth: Truth, size: tuple[int, int], canvas: tuple[int, int]) ->
 
 
 def _batches(scenes: Iterable[Scene], data: DataConfig, batch_size: int) -> Iterator[list[Scene]]:
-    """Consecutive scenes of one canvas size, at most `batch_size`."""
+    """Consecutive scenes of one canvas size, at most `batch_size`, fewer of large ones."""
     batch: list[Scene] = []
+    canvas = (0, 0)
     for scene in scenes:
-        other = batch and canvas_size(batch[0].size, data) != canvas_size(scene.size, data)
-        if other or len(batch) == batch_size:
+        before, canvas = canvas, canvas_size(scene.size, data)
+        most = min(batch_size, max(1, _BATCH_PIXELS // (canvas[0] * canvas[1])))
+        if batch and (canvas != before or len(batch) >= most):
             yield batch
             batch = []
         batch.append(scene)

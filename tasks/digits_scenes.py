@@ -27,7 +27,7 @@ class DigitsScenes(DetectionTask):
 
     def facts(self, split: Split) -> SplitFacts:
         """`report` is the whole evaluation set: the shipped detector saw none of its digits."""
-        made = _scenes(split)
+        made = self._made(split)
         found = hashlib.sha256(made.images.numpy().tobytes())
         for boxes, labels in zip(made.boxes, made.labels, strict=True):
             found.update(f"{boxes.tolist()}{labels.tolist()}\n".encode())
@@ -39,31 +39,42 @@ class DigitsScenes(DetectionTask):
             description=f"{len(made.images)} scenes of scikit-learn's digits",
         )
 
+    def sample_count(self, split: Split) -> int:
+        """Scenes of the split."""
+        return len(self._made(split).images)
+
     def scenes(self, split: Split, data: DataConfig, report: ReadingReport) -> Iterator[Scene]:
         """The split's scenes in the order they were made."""
-        for index in range(len(_scenes(split).images)):
-            yield _scene(split, index)
+        made = self._made(split)
+        for index in range(len(made.images)):
+            yield _scene(made, index, split)
 
     def calibration_scenes(self, data: DataConfig, count: int, seed: int) -> list[Scene]:
         """`count` scenes of the tune split, drawn by `seed`."""
         import torch
 
-        total = len(_scenes("tune").images)
+        made = self._made("tune")
+        total = len(made.images)
         if count > total:
             raise DataError(
                 f"{count} images are asked for, but the tune split of digits_scenes holds {total}"
             )
         drawn = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:count]
-        return [_scene("tune", index) for index in drawn.tolist()]
+        return [_scene(made, index, "tune") for index in drawn.tolist()]
+
+    def _made(self, split: Split) -> Scenes:
+        return self._tune if split == "tune" else self._report
+
+    @functools.cached_property
+    def _tune(self) -> Scenes:
+        return load_scenes_split("tune")
+
+    @functools.cached_property
+    def _report(self) -> Scenes:
+        return load_scenes_split("report")
 
 
-@functools.cache
-def _scenes(split: Split) -> Scenes:
-    return load_scenes_split(split)
-
-
-def _scene(split: Split, index: int) -> Scene:
-    made = _scenes(split)
+def _scene(made: Scenes, index: int, split: Split) -> Scene:
     image, boxes = made.images[index], made.boxes[index].double()
     sides: Tensor = boxes[:, 2:] - boxes[:, :2]
     truth = Truth(

@@ -146,9 +146,17 @@ def test_detectors_are_shown_with_their_average_precisions():
     assert "F1 of the detections scored 0.5 or more against full precision's" in text
     assert "image by image (bootstrap over images and seeds, AP of each image alone)" in text
     assert "top-1" not in text.lower()
-    lines = table(board).splitlines()
-    assert max(map(len, lines)) <= 120
     assert "ap_small" in render(board, "csv").splitlines()[0]
+
+
+def test_a_wide_detection_table_keeps_its_last_column():
+    records = [detection("fp32", [0.75, 0.75], bits="fp32")]
+    records += [detection("gaussian_noise", [0.5, 0.25 * seed], seed=seed) for seed in (0, 1, 2)]
+    text = table(leaderboard(records))
+    header = next(line for line in text.splitlines() if "Backbone" in line)
+    assert header.split()[-2:] == ["p", "Prot."]
+    assert "37.50 ± 12.50" in text
+    assert max(map(len, text.splitlines())) <= 120
 
 
 def test_budgets_stand_in_tables_of_their_own():

@@ -129,6 +129,14 @@ def test_only_images_of_one_canvas_run_together(coco):
     assert sum(map(len, model.seen)) == 18
 
 
+def test_a_batch_of_large_images_is_cut_to_a_number_of_pixels(coco, monkeypatch):
+    monkeypatch.setattr("tasks.detection._BATCH_PIXELS", 3000)  # less than one canvas of 64 x 48
+    task = Coco(coco)
+    model = Scripted(truth_script(scenes_of(task)))
+    task.evaluate(model, backbone_of(model, DATA), "report")
+    assert [len(images) for images in model.seen] == [1] * 18
+
+
 def test_progress_and_sample_names_follow_the_file_names(coco):
     task, steps = Coco(coco), []
     model = Scripted(truth_script(scenes_of(task)))
@@ -174,6 +182,55 @@ def test_outputs_that_are_not_finite_find_nothing_and_are_noted(coco):
     assert found.notes[-1] == (
         "1 of 18 images gave outputs that are not finite; they count as without detections"
     )
+
+
+def test_a_two_stage_detector_with_a_broken_feature_map_finds_nothing_there(coco):
+    class Overflowing(Weighing):
+        def forward(self, images):
+            found = super().forward(images)
+            broken = images.clone()
+            broken[0, 0, 0, 0] = float("inf")
+            return found._replace(features=(images, broken))
+
+    model = Overflowing()
+    model.anchor = torch.nn.Parameter(torch.zeros(1))
+    found = Coco(coco).evaluate(model, backbone_of(model, DATA), "report", batch_size=1, keep_outputs=True)
+    assert (found.outputs[..., 0] == -1).all()
+    assert found.notes[-1].startswith("18 of 18 images gave outputs that are not finite")
+
+
+class Masking(Scripted):
+    """A script whose every mask fills its box."""
+
+    def detections(self, outputs):
+        return [d._replace(masks=torch.ones(len(d.scores), 28, 28)) for d in super().detections(outputs)]
+
+
+def test_masks_are_scored_on_the_original_image(coco):
+    def outline(content):
+        for entry in content["annotations"]:
+            left, top, width, height = entry["bbox"]
+            right, bottom = left + width, top + height
+            entry["segmentation"] = [[left, top, right, top, right, bottom, left, bottom]]
+
+    edited(coco, outline)
+    task = Coco(coco)
+    model = Masking(truth_script(scenes_of(task)))
+    found = task.evaluate(model, backbone_of(model, DATA), "report")
+    assert found.metrics["ap"] == pytest.approx(100)
+    assert found.metrics["mask_ap50"] == pytest.approx(100)
+    # Corners are rounded where a mask is read between its cells, which counts on objects of 15 pixels.
+    assert 75 < found.metrics["mask_ap"] < 100
+
+
+def test_masks_without_annotated_outlines_are_not_scored_and_noted(coco):
+    task = Coco(coco)
+    scenes = scenes_of(task)
+    model = Masking(truth_script(scenes))
+    found = task.evaluate(model, backbone_of(model, DATA), "report")
+    assert not any(name.startswith("mask_") for name in found.metrics)
+    objects = sum(len(scene.truth.labels) for scene in scenes)
+    assert found.notes[-1].startswith(f"no mask AP: {objects} annotated objects")
 
 
 def test_a_detector_of_other_data_is_refused(coco):
@@ -385,11 +442,11 @@ def test_a_truncated_file_is_refused(coco):
 def test_folders_that_are_not_there_are_named(coco, tmp_path):
     with pytest.raises(DataError, match="no data for the task coco: give --data coco=DIR"):
         Coco(None).facts("report")
-    (coco / "annotations" / "instances_val2017.json").rename(coco / "elsewhere.json")
-    with pytest.raises(DataError, match=r"no annotations at .*instances_val2017.json"):
-        Coco(coco).facts("report")
     (coco / "val2017").rename(coco / "val")
     with pytest.raises(DataError, match=r"no folder .*val2017"):
+        Coco(coco).facts("report")
+    (coco / "annotations" / "instances_val2017.json").rename(coco / "elsewhere.json")
+    with pytest.raises(DataError, match=r"no annotations at .*instances_val2017.json"):
         Coco(coco).facts("report")
 
 
