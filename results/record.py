@@ -72,6 +72,12 @@ class Record:
         canonical = json.dumps(self.protocol, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
+    @property
+    def scope(self) -> str:
+        """How much of the model is quantized, `whole` for all of it; empty at full precision."""
+        scope: str = self.protocol.get("engine", {}).get("scope", "")
+        return scope
+
     def to_json(self) -> dict[str, Any]:
         """A dict that `json.dumps` takes."""
         return dataclasses.asdict(self)
