@@ -19,8 +19,6 @@ from results.statistics import wilson_interval
 if TYPE_CHECKING:
     import pandas as pd
 
-_PUBLISHED_SCOPE = "whole"
-"""What papers quantize: their numbers do not stand beside rows whose heads have bits of their own."""
 COLUMNS: dict[str, str] = {
     "rank": "Int64",
     "method": "str",
@@ -152,7 +150,7 @@ def _published(row: Row, names: PublishedNames) -> dict[str, Any]:
     method = names.methods.get((one.method, one.engine), "")
     backbone = names.backbones.get(one.backbone, "")
     found = published_values(method, backbone, one.bits, one.task, one.metric)
-    if not found or one.scope not in ("", _PUBLISHED_SCOPE):
+    if not found or not one.quantizes_heads_alike:
         return {"published_source": "", "published_note": "", "published_others": ()}
     return {
         "published": found[0].value,

@@ -73,10 +73,9 @@ class Record:
         return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
     @property
-    def scope(self) -> str:
-        """How much of the model is quantized, `whole` for all of it; empty at full precision."""
-        scope: str = self.protocol.get("engine", {}).get("scope", "")
-        return scope
+    def quantizes_heads_alike(self) -> bool:
+        """Whether neck and heads have the row's bits too, as in papers' tables; the protocol's scope says."""
+        return bool(self.protocol.get("engine", {}).get("scope", "whole") == "whole")
 
     def to_json(self) -> dict[str, Any]:
         """A dict that `json.dumps` takes."""
