@@ -113,12 +113,15 @@ def quantize(stage: Stage, context: RunContext, store: Store, progress: Any) -> 
     """A quantized copy of the teacher, from stored images or from images made along the way."""
     from methods.base import CoupledImages, FixedImages, SyntheticImages
     from methods.bits import Bits
+    from methods.scope import WIDTH_OF_HEADS
 
     teacher = teacher_of(stage, context)
     settings = stage.settings
     engine = _engine(settings)
     bits = Bits.parse(settings["bits"])
     notes: list[str] = []
+    scope = engine.scope
+    remarks = [] if scope == "whole" else [f"neck and heads {WIDTH_OF_HEADS[scope]}"]
     oracle = _Oracle(stage, context) if "oracle" in settings else None
     monitors = _Monitors([*([oracle] if oracle else []), *_watchers(stage, context, store, progress)])
 
@@ -155,12 +158,12 @@ def quantize(stage: Stage, context: RunContext, store: Store, progress: Any) -> 
             "quantization_seconds": cost.seconds - synthesis_seconds - monitors.seconds,
             "peak_memory_mb": cost.peak_memory_mb,
         },
-        "notes": notes,
+        "notes": [*remarks, *notes],
     }
     if "images" in stage.parents:
         parent = store.meta(stage.parents["images"])
         meta["cost"] = merged_costs(parent["cost"], meta["cost"])
-        meta["notes"] = [*parent["notes"], *notes]
+        meta["notes"] = [*parent["notes"], *meta["notes"]]
         meta["synthetic_images"] = parent["synthetic_images"]
     else:
         tensors |= _stored_images(images)

@@ -158,7 +158,7 @@ def _published(row: Row, names: PublishedNames) -> dict[str, Any]:
     method = names.methods.get((one.method, one.engine), "")
     backbone = names.backbones.get(one.backbone, "")
     found = published_values(method, backbone, one.bits, one.task, one.metric)
-    if not found:
+    if not found or not one.quantizes_heads_alike:
         return {"published_source": "", "published_note": "", "published_others": ()}
     return {
         "published": found[0].value,

@@ -79,6 +79,11 @@ class Record:
         canonical = json.dumps(self.protocol, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
+    @property
+    def quantizes_heads_alike(self) -> bool:
+        """Whether neck and heads have the row's bits too, as in papers' tables; the protocol's scope says."""
+        return bool(self.protocol.get("engine", {}).get("scope", "whole") == "whole")
+
     def to_json(self) -> dict[str, Any]:
         """A dict that `json.dumps` takes."""
         return dataclasses.asdict(self)

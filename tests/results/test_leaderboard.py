@@ -313,6 +313,13 @@ def test_a_published_number_belongs_to_the_engine_it_was_made_with():
     assert row["published"] == 53.10
 
 
+def test_a_published_number_belongs_to_the_whole_model():
+    for scope, stands in (("whole", True), ("heads_8bit", False), ("backbone", False)):
+        made = record(bits="w4a8", protocol={"engine": {"scope": scope}})
+        row = row_of([made], "psaq_vit", published=NAMES)
+        assert math.isnan(row["published"]) != stands
+
+
 def test_full_precision_has_its_published_number():
     assert row_of([record("fp32")], "fp32", published=NAMES)["published"] == 72.21
 
