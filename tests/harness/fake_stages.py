@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import Any
 
 from harness.context import RunContext
@@ -56,4 +57,12 @@ def dies(stage: Stage, context: RunContext, store: Store, progress: Any) -> Any:
 def dies_once(stage: Stage, context: RunContext, store: Store, progress: Any) -> Any:
     if runs_of(store, stage.settings["name"]) == 0:
         dies(stage, context, store, progress)
+    return work(stage, context, store, progress)
+
+
+def reports(stage: Stage, context: RunContext, store: Store, progress: Any) -> Any:
+    for step in range(20):
+        time.sleep(stage.settings["seconds"])
+        progress.report(step, float(step))
+        progress.heed()
     return work(stage, context, store, progress)

@@ -9,6 +9,7 @@ import pytest
 from harness.context import RunContext
 from harness.errors import UsageError
 from harness.schedulers.inline import InlineScheduler
+from harness.schedulers.lazy import LazyScheduler
 from harness.store import Store
 from tests.harness.fake_stages import runs_of, stage
 
@@ -108,3 +109,49 @@ def test_more_than_the_cluster_has_is_refused(ray_scheduler, context):
         ray_scheduler.run([stage("a")], greedy, lambda event: None)
     assert "--cpus-per-trial 4096" in str(error.value)
     assert "--gpus-per-trial 64" in str(error.value)
+
+
+def test_further_stages_are_asked_for_when_nothing_is_ready(scheduler, context):
+    waiting = [stage("first"), stage("second"), stage("third")]
+    asked = []
+
+    def refill():
+        asked.append(len(waiting))
+        return [waiting.pop(0)] if waiting else []
+
+    results = scheduler.run([], context, lambda event: None, refill=refill)
+    assert list(statuses(results).values()) == ["done"] * 3
+    assert asked[:3] == [3, 2, 1]
+    assert asked[-1] == 0
+
+
+def test_a_stage_that_is_asked_to_stop_ends_at_its_next_report(scheduler, context):
+    store = Store(context.store)
+    slow = stage("slow", "reports", seconds=0.1)
+    child = stage("child", parents=(slow,))
+
+    def on_tick():
+        if store.reports(slow.key):
+            store.ask_to_stop(slow.key)
+
+    results = scheduler.run([slow, child], context, lambda event: None, on_tick=on_tick)
+    assert statuses(results) == {slow.key: "stopped", child.key: "skipped"}
+    assert len(store.reports(slow.key)) < 20
+    assert store.failure(slow.key) is None
+    again = scheduler.run([slow], context, lambda event: None)
+    assert statuses(again) == {slow.key: "done"}  # the request is forgotten
+
+
+def test_a_lazy_scheduler_is_made_by_its_first_run_alone(context):
+    made = []
+
+    def make():
+        made.append(InlineScheduler())
+        return made[-1]
+
+    lazy = LazyScheduler(make)
+    lazy.close()
+    assert not made
+    for name in ("a", "b"):
+        lazy.run([stage(name)], context, lambda event: None)
+    assert len(made) == 1
