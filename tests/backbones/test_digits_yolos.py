@@ -135,7 +135,9 @@ def test_dense_loss_of_the_right_answer_is_almost_nothing():
     patches[0, :, 11:] = torch.tensor([0.25, 0.25, 0.75, 0.75]) - cell_centres(4, 4).repeat(1, 2)
     assert dense_loss(patches, targets, (4, 4)).item() == pytest.approx(0, abs=1e-4)
     patches[0, middle, 7], patches[0, middle, 3] = 0, 20
-    assert dense_loss(patches, targets, (4, 4)).item() == pytest.approx(20 * 4 / 16, abs=1e-4)
+    # Four patches err by 20 nats beside twelve that weigh a tenth; classes count three times.
+    expected = 3 * 20 * 4 / (4 + 12 * 0.1)
+    assert dense_loss(patches, targets, (4, 4)).item() == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_patch_belongs_to_the_smallest_digit_over_it():
@@ -152,8 +154,8 @@ def test_batches_vary_the_digits_and_are_seeded():
     digits = load_digits_split("tune")
     one, again = (next(batches(digits, generator=torch.Generator().manual_seed(4))) for _ in range(2))
     assert torch.equal(one[0], again[0])
-    assert one[0].shape == (32, 1, 96, 96)
-    assert one[1].shape == (32, 5, 5)
+    assert one[0].shape == (16, 1, 96, 96)
+    assert one[1].shape == (16, 5, 5)
 
 
 def test_the_training_loss_reaches_every_weight():
