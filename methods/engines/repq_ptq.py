@@ -7,7 +7,9 @@ one by `methods.quantization.reparameterization`. On a detector, as released, al
 the backbone's ranges are made one; where Swin pads its windows, the padding then is not what it was.
 
 Deviations:
-- `mode` fixed (the default) rounds the mean zero point of the channels; faithful leaves it as released;
+- `mode` fixed (the default) rounds the mean zero point of the channels, and searches the ranges of GELU
+  outputs by the error behind the next LayerNorm (`methods.quantization.residual_ranges`); faithful does as
+  released;
 - scales have a floor of 1e-8, and a constant channel's range reaches zero (`quantization.percentile`);
 - more images than `calibration_images` are shuffled by seed and cut; all go through in one batch.
 """
@@ -35,7 +37,8 @@ class RepqPtqConfig:
 
     mode: Literal["fixed", "faithful"] = setting(
         "fixed",
-        "fixed: reparameterized zero points are rounded; faithful: a mean of integers, as released.",
+        "fixed: reparameterized zero points are rounded, ranges after GELU searched behind the next norm; "
+        "faithful: as released.",
         choices=("fixed", "faithful"),
         tunable=False,
     )
@@ -108,7 +111,8 @@ class RepqPtq(Engine):
             "activation_bits": bits.activations,
             "weights": "per output channel, asymmetric, percentile range of least squared error",
             "activations": "per tensor, asymmetric, percentile range of least squared error; after LayerNorm "
-            f"reparameterized from per-channel ranges, zero point {'rounded' if fixed else 'not rounded'}",
+            f"reparameterized from per-channel ranges, zero point {'rounded' if fixed else 'not rounded'}"
+            + ("; after GELU of least squared error behind the next LayerNorm" if fixed else ""),
             "quantized_tensors": (
                 "inputs of every convolution and linear layer and both inputs of both attention products; in "
                 "a detector not the mask head's transposed convolution"
@@ -130,21 +134,26 @@ class RepqPtq(Engine):
 
     def _fit(self, student: nn.Module, teacher: Backbone, images: Tensor, progress: Progress) -> None:
         """Set every range from one forward pass, then make those after a LayerNorm one."""
+        import contextlib
+
         import torch
         from torch import nn
 
         from methods.quantization.fitting import fitting
         from methods.quantization.layers import QuantizedLinear
         from methods.quantization.reparameterization import normed_layers, reparameterize
+        from methods.quantization.residual_ranges import searching_behind_norm
 
-        with torch.no_grad(), fitting(student):
+        fixed = self.config.mode == "fixed"
+        searching = searching_behind_norm(student) if fixed else contextlib.nullcontext()
+        with torch.no_grad(), fitting(student), searching:
             student(images)
         _require_finite_ranges(student)
         for pair in normed_layers(student):
             norm, layer = student.get_submodule(pair.norm), student.get_submodule(pair.layer)
             assert isinstance(norm, nn.LayerNorm)
             assert isinstance(layer, QuantizedLinear)
-            reparameterize(norm, layer, round_zero_point=self.config.mode == "fixed")
+            reparameterize(norm, layer, round_zero_point=fixed)
         progress(1, 1, {})
 
 
