@@ -190,6 +190,7 @@ SPECS: dict[str, BackboneSpec] = {
             ),
             num_classes=10,
             dataset="digits_scenes",
+            reference_score=77.0,
             reference_source="python -m backbones.train_digits_yolos",
             model_settings={
                 "position_size": (96, 96),
