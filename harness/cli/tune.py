@@ -66,8 +66,8 @@ def tune(
         None, min=1, help="Tries at once; 1 repeats exactly. Default fills the cores."
     ),
     seed: int = typer.Option(0, help="Of the sampler."),
-    probe: str = typer.Option(
-        "psaq_vit", help="Method whose images measure the agreement, under a seed of their own."
+    probe: str | None = typer.Option(
+        None, help="Method whose images measure the agreement; default fdd, on detectors psaq_vit."
     ),
     final_seeds: str = typer.Option(
         "", help="Seeds of default against best; default three that no try used."

@@ -32,7 +32,7 @@ backbones: [digits_vit]
 bits: [w8a8]
 methods: [planted_dots, planted_other, planted_plain]
 budget: smoke
-overrides: {psaq_vit: {batch_size: 128}}
+overrides: {fdd: {batch_size: 128}}
 """
 STUDY = "planted-planted_dots-planted_damage-digits_vit-w8a8-"
 
