@@ -128,5 +128,20 @@ def test_percentile_accuracies_are_those_of_the_original_code(measured, bits, re
 @pytest.mark.parametrize("name", ["deit_tiny", "vit_tiny"])
 def test_percentile_ranges_cost_at_most_a_point_at_eight_bits(measured, name):
     """The mean of three calibration draws: one alone has a standard error of 0.8 points."""
-    on = measured(name)
-    assert sum(drop(E3, on, on.tune, "w8a8", seed) for seed in range(3)) / 3 < 1
+    assert eight_bit_cost(E3, measured(name)) < 1
+
+
+def test_min_max_ranges_cost_a_point_or_two_at_eight_bits(measured):
+    """Original code, 1,000 images: 0.2; here 1.2 over eight draws, give or take 1 for the images."""
+    assert eight_bit_cost(E1, measured("deit_tiny")) < 2
+
+
+def test_min_max_ranges_cannot_hold_the_residual_stream_of_vit_tiny(measured):
+    """From block 7 on one channel reaches -576, so that 8 bits get steps of 2.4: nothing is left of 82."""
+    assert eight_bit_cost(E1, measured("vit_tiny")) > 70
+
+
+def eight_bit_cost(engine: Engine, on: Measured) -> float:
+    """Mean drop at W8A8 over three draws of 32 of the tune images."""
+    shuffled = [torch.randperm(50, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+    return sum(drop(engine, on, on.tune[order[:32]], "w8a8") for order in shuffled) / 3
