@@ -13,7 +13,7 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     MLFLOW_DISABLE_TELEMETRY="true",
     DO_NOT_TRACK="true",
-    OMP_NUM_THREADS="1",  # tiny models gain nothing from more, and threads of busy processes wait for each other
+    OMP_NUM_THREADS="1",  # tiny models gain nothing from more, and threads wait for each other on busy cores
     COLUMNS="200",
 )
 
