@@ -19,6 +19,8 @@ os.environ.update(
 
 import pytest
 
+from tests.registry_guard import registry_as_it_was
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -41,11 +43,5 @@ def golden() -> dict[str, dict]:
 @pytest.fixture(autouse=True)
 def _registry_stays_as_it_was():
     """A plug-in that one test loads is unknown to the next."""
-    from methods import registry
-
-    before = dict(registry._methods), dict(registry._engines), list(registry._plugin_files)
-    yield
-    for now, then in zip((registry._methods, registry._engines), before[:2], strict=True):
-        now.clear()
-        now.update(then)
-    registry._plugin_files[:] = before[2]
+    with registry_as_it_was():
+        yield

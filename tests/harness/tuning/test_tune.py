@@ -22,6 +22,7 @@ from harness.errors import UsageError
 from harness.store import Store
 from results.grouping import gathered
 from results.tracking import Tracker, local_uri
+from tests.registry_guard import registry_as_it_was
 
 ROOT = Path(__file__).resolve().parents[3]
 PLUGIN = Path(__file__).parent / "planted_search.py"
@@ -42,9 +43,10 @@ def prepared(tmp_path_factory) -> Path:
     """A store with a database, full-precision scores and probe images: every search starts with these."""
     folder = tmp_path_factory.mktemp("prepared")
     (folder / "planted.yaml").write_text(SUITE)
-    for objective in ("agreement", "accuracy"):
-        done = invoke(folder, "--method", "planted_dots", "--trials", "1", "--objective", objective)
-        assert done.exit_code == 0
+    with registry_as_it_was():  # a fixture of the module comes before what guards each test
+        for objective in ("agreement", "accuracy"):
+            done = invoke(folder, "--method", "planted_dots", "--trials", "1", "--objective", objective)
+            assert done.exit_code == 0
     shutil.rmtree(folder / "store" / "studies")
     (folder / "store" / "mlflow.db").unlink()
     Tracker(local_uri(folder / "store")).load("nothing")
