@@ -255,8 +255,3 @@ class Search:
 def plan_of(tried: Try, builder: StageBuilder) -> Plan:
     """The plan of one try, from which its records are made."""
     return Plan(builder.suite, tried.trials, tried.stages)
-
-
-def used_settings(space: Space, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Searched values that differ from those before the search."""
-    return {name: value for name, value in values.items() if value != space.defaults[name]}
