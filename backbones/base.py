@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from backbones.guidance import Guidance
+    from backbones.guidance.guidance import Guidance
 
 Family = Literal["vit", "swin", "yolos", "mask_rcnn"]
 """`vit` and `swin` classify; `yolos` (a ViT with detection tokens) and `mask_rcnn` (on a Swin) detect."""
@@ -80,12 +80,12 @@ class BackboneSpec:
     hub_repository: str = ""
     """Repository of the Hugging Face hub with the weights in `model.safetensors`; empty when none has."""
     shipped_weights: str | None = None
-    """File name under `backbones/weights/`, for models whose weights the project ships."""
+    """File name under `backbones/digits/weights/`, for models whose weights the project ships."""
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A loaded, frozen teacher in evaluation mode, its attention explicit (`backbones.explicit`)."""
+    """A loaded, frozen teacher in evaluation mode, its attention explicit (`backbones.families.explicit`)."""
 
     spec: BackboneSpec
     model: nn.Module
@@ -119,7 +119,7 @@ class Backbone:
     @property
     def guidance(self) -> Guidance:
         """Targets for images, and losses on what the model says of them."""
-        from backbones.guidance import guidance_of
+        from backbones.guidance.guidance import guidance_of
 
         return guidance_of(self)
 

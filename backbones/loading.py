@@ -17,7 +17,7 @@ from backbones.specs import SPECS
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_SHIPPED = Path(__file__).parent / "weights"
+_SHIPPED = Path(__file__).parent / "digits" / "weights"
 _PRETRAINED = ("model.safetensors", "pytorch_model.bin")
 """Names of the weights in a folder that transformers or the hub made."""
 
@@ -69,7 +69,7 @@ def load_backbone(name: str, weights: Path, device: str = "cpu") -> Backbone:
     state = _read_state(spec, weights)
     try:
         if spec.family == "mask_rcnn":
-            from backbones.mmdet_keys import from_official
+            from backbones.families.mmdet_keys import from_official
 
             state = from_official(state, model.state_dict())
         model.load_state_dict(state, strict=True)
@@ -93,7 +93,7 @@ def build_model(spec: BackboneSpec) -> nn.Module:
 def _build_timm(spec: BackboneSpec) -> nn.Module:
     import timm
 
-    from backbones.explicit import make_explicit
+    from backbones.families.explicit import make_explicit
 
     settings = dict(spec.model_settings)
     if spec.family == "swin":
@@ -102,13 +102,13 @@ def _build_timm(spec: BackboneSpec) -> nn.Module:
 
 
 def _build_yolos(spec: BackboneSpec) -> nn.Module:
-    from backbones.yolos import ExplicitYolos
+    from backbones.families.yolos import ExplicitYolos
 
     return ExplicitYolos(input_size=spec.data.input_size, num_classes=spec.num_classes, **spec.model_settings)
 
 
 def _build_mask_rcnn(spec: BackboneSpec) -> nn.Module:
-    from backbones.mask_rcnn import build_mask_rcnn
+    from backbones.families.mask_rcnn import build_mask_rcnn
 
     return build_mask_rcnn(spec)
 
@@ -133,7 +133,7 @@ def _read_state(spec: BackboneSpec, path: Path) -> dict[str, Tensor]:
 def _in_our_layout(spec: BackboneSpec, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weights under the names of `build_model`, whoever published the file."""
     if spec.family == "yolos":
-        from backbones.yolos import from_transformers
+        from backbones.families.yolos import from_transformers
 
         return from_transformers(state)
     return _in_timm_layout(state)
@@ -154,7 +154,7 @@ def _in_timm_layout(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _download(spec: BackboneSpec) -> Path:
     if spec.family == "mask_rcnn":
-        from backbones.mmdet_keys import official_file
+        from backbones.families.mmdet_keys import official_file
 
         raise WeightsError(
             f"no weights for {spec.name}: no hub has them; give --weights {spec.name}=FILE with "

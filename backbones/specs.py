@@ -91,7 +91,7 @@ def _mask_rcnn_spec(name: str, published: str, timm_name: str, box_ap: float) ->
     )
 
 
-_DIGITS_SOURCE = "python -m backbones.train_digits"
+_DIGITS_SOURCE = "python -m backbones.digits.train_classifiers"
 _DIGITS_DATA = DataConfig(input_size=(1, 16, 16), mean=(0.305,), std=(0.319,), interpolation="bilinear")
 
 SPECS: dict[str, BackboneSpec] = {
@@ -191,7 +191,7 @@ SPECS: dict[str, BackboneSpec] = {
             num_classes=10,
             dataset="digits_scenes",
             reference_score=77.0,
-            reference_source="python -m backbones.train_digits_yolos",
+            reference_source="python -m backbones.digits.train_detector",
             model_settings={
                 "position_size": (96, 96),
                 "patch_size": 12,

@@ -39,7 +39,7 @@ class ClampVitObjective(PsaqRecipe):
         """The three terms, weighted."""
         import torch
 
-        from backbones.explicit import AttentionTaps
+        from backbones.families.explicit import AttentionTaps
         from methods.synthesis.patch_contrast import patch_contrast_loss, patch_maps
         from methods.synthesis.priors import one_hot_loss
 

@@ -37,7 +37,7 @@ class ImageFolder(Synthesizer):
 
     def inputs_digest(self) -> str:
         """Over names and bytes of the pictures that will be used; ValueError where one cannot be read."""
-        from backbones.transforms import is_readable
+        from backbones.preprocessing.transforms import is_readable
 
         paths = self._paths()
         broken = [path.name for path in paths if not is_readable(path)]
@@ -64,8 +64,8 @@ class ImageFolder(Synthesizer):
         """The pictures, normalized, without labels. Raises ValueError when one cannot be read."""
         import torch
 
-        from backbones.pixels import normalized
-        from backbones.transforms import read_image
+        from backbones.preprocessing.pixels import normalized
+        from backbones.preprocessing.transforms import read_image
 
         crops = []
         for path in self._paths():
@@ -82,7 +82,7 @@ class ImageFolder(Synthesizer):
 
     def _paths(self) -> list[Path]:
         """The files that are used; ValueError, one sentence, when there are not enough."""
-        from backbones.transforms import is_image
+        from backbones.preprocessing.transforms import is_image
 
         folder, wanted = self._folder(), self.config.images
         if not self.config.folder:

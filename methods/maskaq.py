@@ -67,7 +67,7 @@ class MaskaqObjective(MimiqObjective):
 
     def losses(self, images: Tensor, view: Tensor, iteration: int) -> Mapping[str, Tensor]:
         """The terms that are on, weighted."""
-        from backbones.explicit import AttentionTaps
+        from backbones.families.explicit import AttentionTaps
 
         with AttentionTaps(self.batch.teacher.model, logits=True) as taps:
             outputs = self.batch.teacher.model(view)

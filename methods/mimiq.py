@@ -70,7 +70,7 @@ class MimiqObjective(Objective):
 
     def losses(self, images: Tensor, view: Tensor, iteration: int) -> Mapping[str, Tensor]:
         """The three terms, weighted."""
-        from backbones.explicit import AttentionTaps
+        from backbones.families.explicit import AttentionTaps
 
         with AttentionTaps(self.batch.teacher.model, logits=True) as taps:
             outputs = self.batch.teacher.model(view)

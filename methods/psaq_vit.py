@@ -57,7 +57,7 @@ class PsaqVitObjective(PsaqRecipe):
         """The teacher's outputs, and the weighted loss on the entropy of its patches."""
         import torch
 
-        from backbones.explicit import AttentionTaps
+        from backbones.families.explicit import AttentionTaps
         from methods.synthesis.patch_similarity import patch_similarity_entropy
 
         with AttentionTaps(self.batch.teacher.model, outputs=True) as taps:

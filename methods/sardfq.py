@@ -74,7 +74,7 @@ class SardfqObjective(PsaqRecipe):
         """The terms that are on, weighted."""
         import torch.nn.functional as F
 
-        from backbones.explicit import AttentionTaps
+        from backbones.families.explicit import AttentionTaps
 
         with AttentionTaps(self.batch.teacher.model, maps=bool(self._mixtures)) as taps:
             predictions = self.batch.teacher.model(view)
@@ -90,7 +90,7 @@ class SardfqObjective(PsaqRecipe):
 
     def _draw_mixtures(self, count: int) -> list[Tensor]:
         """(count, H, n) for every layer of the deeper half, drawn once; windows of a Swin image share it."""
-        from backbones.explicit import attention_modules
+        from backbones.families.explicit import attention_modules
         from methods.synthesis.attention_mixtures import random_mixtures
 
         teacher = self.batch.teacher

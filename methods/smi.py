@@ -125,7 +125,7 @@ class SmiObjective(Objective):
         """Keep the patches that CLS attends to most in the last layer, on the images as they are."""
         import torch
 
-        from backbones.explicit import AttentionTaps
+        from backbones.families.explicit import AttentionTaps
 
         model = self.batch.teacher.model
         with (

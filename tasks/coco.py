@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backbones.base import DataConfig
-from backbones.transforms import detector_size, fitted_size, is_image, read_fitted, read_resized
+from backbones.preprocessing.transforms import detector_size, fitted_size, is_image, read_fitted, read_resized
 from tasks.base import DataError, Split, SplitFacts
 from tasks.coco_annotations import CATEGORIES, Annotations, read_annotations
 from tasks.detection import DetectionTask, Scene

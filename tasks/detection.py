@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from backbones.base import Backbone, DataConfig
-from backbones.detection import Detections, centres
-from backbones.pixels import normalized
-from backbones.transforms import canvas_size, on_canvas, to_canvas, to_image
+from backbones.guidance.outputs import Detections, centres
+from backbones.preprocessing.pixels import normalized
+from backbones.preprocessing.transforms import canvas_size, on_canvas, to_canvas, to_image
 from tasks.base import DataError, Evaluation, Split, Task
 from tasks.detection_scoring import MOST, Found, Truth, agreement, coco_scores, encoded_masks, rows_of
 from tasks.image_files import ReadingReport

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from backbones.base import Backbone
-from backbones.digits_data import Digits as DigitsData
-from backbones.digits_data import load_digits_split
-from backbones.pixels import normalized
+from backbones.digits.images import Digits as DigitsData
+from backbones.digits.images import load_digits_split
+from backbones.preprocessing.pixels import normalized
 from tasks.base import DataError, Evaluation, Split, SplitFacts, Task
-from tasks.scoring import Batch, score
+from tasks.classification_scoring import Batch, score
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from backbones.base import DataConfig
-from backbones.digits_scenes import Scenes, load_scenes_split
+from backbones.digits.scenes import Scenes, load_scenes_split
 from tasks.base import DataError, Split, SplitFacts
 from tasks.detection import DetectionTask, Scene
 from tasks.detection_scoring import Truth

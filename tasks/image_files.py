@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backbones.base import DataConfig
-from backbones.pixels import normalized
-from backbones.transforms import pixel_mode, read_image
+from backbones.preprocessing.pixels import normalized
+from backbones.preprocessing.transforms import pixel_mode, read_image
 from tasks.base import DataError
 
 if TYPE_CHECKING:

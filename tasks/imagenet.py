@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbones.base import Backbone
-from backbones.transforms import is_image
+from backbones.preprocessing.transforms import is_image
 from tasks.base import DataError, Evaluation, Split, SplitFacts
+from tasks.image_classification import PictureTask
 from tasks.image_files import TUNE_MOST, Sample, lowest_hashes, split_by_hash
-from tasks.pictures import PictureTask
 
 if TYPE_CHECKING:
     from torch import nn

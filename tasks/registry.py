@@ -12,7 +12,7 @@ _TASKS = {
     "digits_scenes": "tasks.digits_scenes:DigitsScenes",
     "imagenet": "tasks.imagenet:ImageNet",
     "coco": "tasks.coco:Coco",
-    "images": "tasks.images:Images",
+    "images": "tasks.unlabelled_images:Images",
 }
 
 

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "harness": {"harness", "results", "tasks", "methods", "backbones"},
 }
 ONLY_HERE = {
-    "ray": ("harness/schedulers/ray_tasks.py",),
+    "ray": ("harness/execution/schedulers/ray_tasks.py",),
     "mlflow": ("results/tracking.py",),
     "optuna": ("harness/tuning/",),
 }

@@ -1,6 +1,6 @@
 """Measures sets of images on a teacher P and their students Q: attention, dependence, activation ranges.
 
-It is given images and models; where these come from is `harness.analysis.specimens`.
+It is given images and models; where these come from is `harness.analysis.image_sets`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from backbones.base import Backbone
-from backbones.explicit import AttentionTaps, ExplicitSwinBlock
+from backbones.families.explicit import AttentionTaps, ExplicitSwinBlock
 from harness.analysis import metrics
 
 KEPT_SHARES = (0.1, 0.25, 0.5)
@@ -155,7 +155,7 @@ def _views(teacher: Backbone, images: Tensor, shares: Tensor) -> Iterable[tuple[
 
 
 def _compared(logits: Tensor, expected: Tensor) -> dict[str, Tensor]:
-    from tasks.scoring import compare
+    from tasks.classification_scoring import compare
 
     return compare(logits.float(), expected.float())
 

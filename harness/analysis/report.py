@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.analysis import metrics
+from harness.analysis.image_sets import Specimens
 from harness.analysis.measuring import Agreement, ImageFacts, StudentFacts, measure_images, measure_student
-from harness.analysis.specimens import Specimens
 
 FORMATS = ("table", "md", "csv", "json")
 _TOP = 0.1

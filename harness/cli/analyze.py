@@ -37,9 +37,9 @@ def analyze(
 
     from rich.console import Console
 
+    from harness.analysis.image_sets import fetch
     from harness.analysis.plots import save_plots
     from harness.analysis.report import FORMATS, analyse, render
-    from harness.analysis.specimens import fetch
     from harness.errors import UsageError
 
     if format not in FORMATS:

@@ -29,7 +29,7 @@ def doctor(
     """Check this machine: packages, devices, data, weights and the store; say how to get what is missing."""
     from rich.table import Table
 
-    from harness.places import find_places
+    from harness.suites.locations import find_places
 
     places = find_places(data or (), weights or (), store, config)
     table = Table(title="harness doctor", title_justify="left")

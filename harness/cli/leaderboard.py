@@ -36,10 +36,10 @@ def show_leaderboard(
 
     from rich.console import Console
 
-    from harness.board import board_of
     from harness.errors import UsageError
-    from harness.records import records_of
-    from harness.session import open_session
+    from harness.planning.session import open_session
+    from harness.reporting.leaderboard import board_of
+    from harness.reporting.records import records_of
     from results.renderers import FORMATS, render
     from results.tracking import Tracker, TrackingError
 

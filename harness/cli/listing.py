@@ -37,7 +37,7 @@ def list_things(
 ) -> None:
     """List what there is to run and what is known of it."""
     from harness.errors import UsageError
-    from harness.session import load_plugins
+    from harness.planning.session import load_plugins
 
     if format not in ("table", "json"):
         raise UsageError(f"--format {format}: one of table, json")
@@ -59,7 +59,7 @@ def list_things(
 
 
 def _suites(verbose: bool) -> list[dict[str, Any]]:
-    from harness.suite import load_suite, suite_names
+    from harness.suites.suite import load_suite, suite_names
 
     rows = []
     for name in suite_names():

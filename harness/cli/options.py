@@ -14,8 +14,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.schedulers.base import Scheduler
-    from harness.session import Request, Session
+    from harness.execution.schedulers.base import Scheduler
+    from harness.planning.session import Request, Session
 
 SuiteOption = Annotated[str, typer.Option("--suite", "-s", help="A suite's name, or a YAML file.")]
 MethodsOption = Annotated[
@@ -96,7 +96,7 @@ def split(text: str) -> list[str]:
 
 def request(**options: Any) -> Request:
     """A request of the options a verb has; texts with commas become lists."""
-    from harness.session import Request
+    from harness.planning.session import Request
 
     for name in ("methods", "backbones", "bits", "seeds", "engines"):
         options[name] = split(options.get(name) or "")
@@ -108,14 +108,14 @@ def request(**options: Any) -> Request:
 def scheduler_of(name: str, ray_address: str | None) -> Scheduler:
     """The scheduler of that name, made when its first stage runs; raises UsageError for another name."""
     from harness.errors import UsageError
-    from harness.schedulers.lazy import LazyScheduler
+    from harness.execution.schedulers.lazy import LazyScheduler
 
     def make() -> Scheduler:
         if name == "inline":
-            from harness.schedulers.inline import InlineScheduler
+            from harness.execution.schedulers.inline import InlineScheduler
 
             return InlineScheduler()
-        from harness.schedulers.ray_tasks import RayScheduler
+        from harness.execution.schedulers.ray_tasks import RayScheduler
 
         made = RayScheduler(ray_address)
         signal.signal(signal.SIGTERM, _interrupt)  # ray.init installs its own

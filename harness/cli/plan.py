@@ -9,7 +9,7 @@ import typer
 from harness.cli import options as o
 
 if TYPE_CHECKING:
-    from harness.session import Session
+    from harness.planning.session import Session
 
 
 def plan(
@@ -32,7 +32,7 @@ def plan(
 ) -> None:
     """Show a suite's stages, what is cached, and the expected cost; run nothing."""
 
-    from harness.session import open_session
+    from harness.planning.session import open_session
 
     session = open_session(
         o.request(
@@ -61,7 +61,7 @@ def print_plan(session: Session, console: Any, every_stage: bool = False) -> Non
     from rich.markup import escape
     from rich.table import Table
 
-    from harness.live import TimeLeft
+    from harness.execution.progress_view import TimeLeft
 
     missing = session.plan.missing(session.store)
     missing_keys = {stage.key for stage in missing}

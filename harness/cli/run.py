@@ -11,8 +11,8 @@ from harness.cli import options as o
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.run import RunOutcome
-    from harness.session import Request, Session
+    from harness.execution.run import RunOutcome
+    from harness.planning.session import Request, Session
 
 EPILOG = (
     "harness run --suite digits_w4a4   |   "
@@ -51,8 +51,8 @@ def run(
     dry_run: bool = typer.Option(False, help="Show the plan and run nothing."),
 ) -> None:
     """Run a suite, or what is missing of it, and show its leaderboard."""
-    from harness.run import run_session
-    from harness.session import open_session
+    from harness.execution.run import run_session
+    from harness.planning.session import open_session
 
     console, made = o.console(), o.scheduler_of(scheduler, ray_address)
     request = o.request(
@@ -96,9 +96,9 @@ def run(
 
 
 def _report(session: Session, request: Request, outcome: RunOutcome, uri: str, console: Console) -> None:
-    from harness.board import board_of
-    from harness.detection_pictures import save_detection_pictures
     from harness.errors import HarnessError
+    from harness.reporting.detection_pictures import save_detection_pictures
+    from harness.reporting.leaderboard import board_of
     from results.renderers import render
     from results.tracking import Tracker, TrackingError
 

@@ -32,8 +32,8 @@ def synthesize(
 
     from backbones import SPECS
     from harness.errors import UsageError
-    from harness.images import synthetic_images
-    from harness.pictures import save_grid
+    from harness.execution.synthetic_images import synthetic_images
+    from harness.reporting.image_grids import save_grid
 
     console = o.console()
     folder = Path(output).absolute().parent

@@ -12,9 +12,9 @@ from harness.cli import options as o
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.run import RunOutcome
-    from harness.session import Request, Session
-    from harness.tune import Tuned, TuneOptions
+    from harness.execution.run import RunOutcome
+    from harness.planning.session import Request, Session
+    from harness.tuning.tune import Tuned, TuneOptions
 
 EPILOG = (
     "harness tune --suite digits_w3a3 --method maskaq --trials 30   |   "
@@ -92,7 +92,7 @@ def tune(
 ) -> None:
     """Search a method's settings; ends with the best as a file and its measured gain over the defaults."""
     from harness.errors import UsageError
-    from harness.tune import TuneOptions
+    from harness.tuning.tune import TuneOptions
 
     if all_methods == bool(method):
         raise UsageError("choose with --method NAME what is searched, or give --all-methods")
@@ -152,8 +152,8 @@ def _tune(
     request: Request, options: TuneOptions, scheduler: Any, tracking_uri: str | None, console: Console
 ) -> bool:
     """Search, report, measure; whether every trial of the final comparison has a result."""
-    from harness.session import open_workbench
-    from harness.tune import final_suite, measure_final, tune_method, write_suite
+    from harness.planning.session import open_workbench
+    from harness.tuning.tune import final_suite, measure_final, tune_method, write_suite
     from results.tracking import Tracker, local_uri
 
     builder, context = open_workbench(request)
@@ -215,7 +215,7 @@ def _print_tuned(tuned: Tuned, options: TuneOptions, console: Console) -> None:
 
 
 def _print_board(outcome: RunOutcome, console: Console) -> None:
-    from harness.board import board_of
+    from harness.reporting.leaderboard import board_of
     from results.renderers import render
 
     print(render(board_of(outcome.records), "table", console=console))

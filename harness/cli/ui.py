@@ -20,7 +20,7 @@ def ui(
 ) -> None:
     """Open MLflow's web interface on the records, on localhost; Ctrl-C ends it."""
     from harness.errors import UsageError
-    from harness.places import find_places
+    from harness.suites.locations import find_places
 
     database = find_places(store=store, config=config).store / "mlflow.db"
     if not database.is_file():

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.context import RunContext
 from harness.errors import UsageError
-from harness.store import Store
+from harness.stages.base import RunContext
+from harness.store.artifacts import Store
 from methods.settings import suggestion
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class TaskWatch:
 
     def score(self, student: nn.Module, teacher: Backbone, context: RunContext, store: Store) -> float:
         """The task's primary metric."""
-        from harness.stages import task_of
+        from harness.stages.run_stage import task_of
 
         task = task_of(self.task, context)
         outputs = store.tensors(self.reference)["outputs"].float()
@@ -108,7 +108,7 @@ class AgreementWatch:
 
     def score(self, student: nn.Module, teacher: Backbone, context: RunContext, store: Store) -> float:
         """Agreement in percent."""
-        from harness.tuning.agreement import compared, probe_images
+        from harness.stages.agreement import compared, probe_images
 
         images = probe_images(store, self.images)
         return compared(student, teacher, images, context.batch_size).metrics["agreement"]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.suite import TUNED
+from harness.suites.suite import TUNED
 from harness.tuning import studies
 from harness.tuning.space import Space
 

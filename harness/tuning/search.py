@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from harness.context import RunContext
-from harness.expansion import StageBuilder, quantized_trial
-from harness.plan import Plan, Stage, Trial
-from harness.schedulers.base import Event, Scheduler
-from harness.store import Store
+from harness.execution.schedulers.base import Event, Scheduler
+from harness.planning.expansion import StageBuilder, quantized_trial
+from harness.planning.plan import Plan, Trial
+from harness.stages.base import RunContext, Stage
+from harness.store.artifacts import Store
 from harness.tuning import studies
 from harness.tuning.objectives import quality_of, values_of
 from harness.tuning.space import Space

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
-from harness.suite import read_yaml
+from harness.suites.suite import read_yaml
 from methods.settings import faults_of, suggestion
 
 _KEYS = ("low", "high", "log", "choices")

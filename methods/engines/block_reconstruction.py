@@ -51,7 +51,7 @@ class BlockReconstruction(RepqPtq):
     def _fit(self, student: nn.Module, teacher: Backbone, images: Tensor, progress: Progress) -> None:
         import torch
 
-        from backbones.explicit import ExplicitBlock, ExplicitSwinBlock
+        from backbones.families.explicit import ExplicitBlock, ExplicitSwinBlock
 
         super()._fit(student, teacher, images, progress)
         units = _units(student)

@@ -158,7 +158,7 @@ class LsqQat(Engine):
 
         from torch import nn
 
-        from backbones.explicit import MatMul
+        from backbones.families.explicit import MatMul
         from methods.quantization.fake_quantize import symmetric_weights_straight_through
         from methods.quantization.layers import QuantizedConv2d, QuantizedLinear, QuantizedMatMul
 

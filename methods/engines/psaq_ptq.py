@@ -126,7 +126,7 @@ def quantization_points(teacher: Backbone) -> list[str]:
 
     In a detector also every layer of neck and heads, but for the mask head's transposed convolution.
     """
-    from backbones.explicit import ExplicitBlock, ExplicitSwinBlock
+    from backbones.families.explicit import ExplicitBlock, ExplicitSwinBlock
 
     swin = teacher.is_windowed
     # In Swin the convolution's output is quantized before patch_embed's norm, and patch_embed's after it.

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from backbones.base import Backbone
-from backbones.explicit import AttentionTaps
+from backbones.families.explicit import AttentionTaps
 from methods.base import EpochMonitor, ImageSource, Progress, TrainingFailed
 from methods.engines.augmentation import training_view
 from methods.engines.distillation import (

@@ -161,7 +161,7 @@ def _replacement(name: str, module: nn.Module, bits: Bits | None, after_norm: bo
     """The quantized form of a layer; None for what stays as it is."""
     from torch import nn
 
-    from backbones.explicit import MatMul
+    from backbones.families.explicit import MatMul
     from methods.quantization.layers import QuantizedConv2d, QuantizedLinear, QuantizedMatMul
     from methods.quantization.log_sqrt2 import LogSqrt2Quantizer
     from methods.quantization.percentile import PercentileQuantizer, PercentileWeights

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from backbones.base import Backbone
-from backbones.explicit import attention_modules
+from backbones.families.explicit import attention_modules
 
 
 def quantizable_copy(teacher: Backbone) -> nn.Module:

@@ -33,7 +33,7 @@ def normed_layers(model: nn.Module) -> list[NormedLayer]:
     """The pairs inside the blocks and patch mergings of an explicit model, in forward order."""
     from timm.models.swin_transformer import PatchMerging
 
-    from backbones.explicit import ExplicitBlock, ExplicitSwinBlock
+    from backbones.families.explicit import ExplicitBlock, ExplicitSwinBlock
 
     pairs = []
     for name, module in model.named_modules():

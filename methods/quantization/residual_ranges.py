@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from backbones.explicit import ExplicitBlock, ExplicitSwinBlock
+from backbones.families.explicit import ExplicitBlock, ExplicitSwinBlock
 from methods.quantization.layers import QuantizedLinear
 from methods.quantization.percentile import PercentileQuantizer, UniformParameters, uniform_parameters
 

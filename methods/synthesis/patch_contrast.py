@@ -55,7 +55,7 @@ def patch_maps(teacher: Backbone, outputs: list[Tensor]) -> list[Tensor]:
     `outputs` as `AttentionTaps` collects them from the teacher. Swin's windows are put together and
     its cyclic shift is undone. Raises ValueError for a Swin whose windows do not divide the map.
     """
-    from backbones.explicit import ExplicitSwinBlock
+    from backbones.families.explicit import ExplicitSwinBlock
 
     joined = [tensor[:, :, teacher.prefix_tokens :].transpose(1, 2).flatten(2) for tensor in outputs]
     if teacher.spec.family == "vit":

@@ -9,14 +9,14 @@ from typing import Any
 
 from rich.console import Console
 
-from harness.board import board_of
-from harness.context import RunContext
-from harness.plan import Stage, stage_key
-from harness.run import run_session
-from harness.schedulers.inline import InlineScheduler
-from harness.schedulers.ray_tasks import RayScheduler
-from harness.session import Request, Session, open_session
-from harness.store import Store
+from harness.execution.run import run_session
+from harness.execution.schedulers.inline import InlineScheduler
+from harness.execution.schedulers.ray_tasks import RayScheduler
+from harness.planning.plan import stage_key
+from harness.planning.session import Request, Session, open_session
+from harness.reporting.leaderboard import board_of
+from harness.stages.base import RunContext, Stage
+from harness.store.artifacts import Store
 from results.renderers import render
 from results.tracking import Tracker
 

@@ -7,9 +7,9 @@ import signal
 import time
 from typing import Any
 
-from harness.context import RunContext
-from harness.plan import Stage, stage_key
-from harness.store import Store
+from harness.planning.plan import stage_key
+from harness.stages.base import RunContext, Stage
+from harness.store.artifacts import Store
 
 
 def stage(name: str, function: str = "work", parents: tuple[Stage, ...] = (), **settings: Any) -> Stage:

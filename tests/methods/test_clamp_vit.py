@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from backbones.explicit import AttentionTaps
+from backbones.families.explicit import AttentionTaps
 from methods.clamp_vit import ClampVitConfig, ClampVitObjective
 from methods.synthesis.loop import Batch
 from methods.synthesis.patch_contrast import patch_contrast_loss, patch_maps

@@ -10,7 +10,7 @@ from torch import nn
 
 from backbones import Backbone
 from backbones.base import DETECTORS, FAMILIES
-from backbones.explicit import AttentionTaps
+from backbones.families.explicit import AttentionTaps
 from methods import get_method, method_names
 from methods.psaq_vit import PsaqVitConfig, PsaqVitObjective
 from methods.synthesis.attention_priors import (

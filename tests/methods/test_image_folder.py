@@ -6,12 +6,12 @@ import torch
 from PIL import Image
 
 from backbones import SPECS, find_weights, sha256_of_file
-from backbones.pixels import normalized
-from backbones.transforms import pixel_mode, resized_and_cropped
-from harness.context import RunContext
+from backbones.preprocessing.pixels import normalized
+from backbones.preprocessing.transforms import pixel_mode, resized_and_cropped
 from harness.errors import UsageError
-from harness.expansion import build_plan
-from harness.suite import Suite, with_overrides
+from harness.planning.expansion import build_plan
+from harness.stages.base import RunContext
+from harness.suites.suite import Suite, with_overrides
 from methods import configure
 from methods.bits import Bits
 from methods.image_folder import ImageFolder, ImageFolderConfig

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from backbones.explicit import AttentionTaps
+from backbones.families.explicit import AttentionTaps
 from methods.sardfq import SardfqConfig, SardfqObjective, first_layer, wanted_classes
 from methods.synthesis.attention_mixtures import mixture_loss, received_attention
 from methods.synthesis.crops import enlarged

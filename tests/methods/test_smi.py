@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from backbones.explicit import AttentionTaps
+from backbones.families.explicit import AttentionTaps
 from methods import configure
 from methods.smi import Smi, SmiConfig, SmiObjective, only_tokens, token_places
 from methods.synthesis.loop import Batch, optimize

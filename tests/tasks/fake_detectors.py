@@ -14,7 +14,7 @@ from pycocotools.cocoeval import COCOeval
 from torch import nn
 
 from backbones import Backbone, BackboneSpec, DataConfig
-from backbones.detection import Detections, QueryOutputs, best_per_query, centres
+from backbones.guidance.outputs import Detections, QueryOutputs, best_per_query, centres
 
 NAMES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 

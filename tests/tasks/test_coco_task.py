@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from backbones import DataConfig
-from backbones.detection import Detections, RegionOutputs, centres, corners
-from backbones.transforms import canvas_size, to_canvas, to_image
+from backbones.guidance.outputs import Detections, RegionOutputs, centres, corners
+from backbones.preprocessing.transforms import canvas_size, to_canvas, to_image
 from tasks.base import DataError
 from tasks.coco import Coco
 from tasks.coco_annotations import CATEGORIES, read_annotations

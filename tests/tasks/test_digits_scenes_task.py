@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from backbones import DataConfig
-from backbones.detection import corners
+from backbones.guidance.outputs import corners
 from tasks.base import DataError
 from tasks.digits_scenes import DigitsScenes
 from tasks.image_files import ReadingReport

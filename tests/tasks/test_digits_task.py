@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from backbones import SPECS, Backbone, find_weights, load_backbone
-from backbones.digits_data import load_digits_split
+from backbones.digits.images import load_digits_split
 from tasks.base import DataError, Task
 from tasks.digits import Digits
 from tasks.registry import UnknownTask, get_task, task_names

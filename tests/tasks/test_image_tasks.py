@@ -9,10 +9,10 @@ from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 
 from backbones import Backbone, BackboneSpec, DataConfig
-from backbones.explicit import make_explicit
+from backbones.families.explicit import make_explicit
 from tasks.base import DataError
 from tasks.imagenet import ImageNet
-from tasks.images import Images
+from tasks.unlabelled_images import Images
 
 # Real WordNet ids with their class indices, in an order that is not that of the folders.
 CLASSES = {"n03000684": 491, "n01440764": 0, "n15075141": 999, "n02102040": 217}

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from backbones import SPECS, find_weights, load_backbone
-from backbones.explicit import AttentionTaps
+from backbones.families.explicit import AttentionTaps
 from harness.analysis.measuring import activation_ranges, measure_images, measure_student, shares_of
 
 

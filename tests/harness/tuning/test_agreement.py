@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from backbones import SPECS, find_weights, load_backbone
-from harness.tuning.agreement import compared
+from harness.stages.agreement import compared
 
 IMAGES = 6
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from harness.cli.main import app
 from harness.errors import UsageError
-from harness.store import Store
+from harness.store.artifacts import Store
 from results.grouping import gathered
 from results.tracking import Tracker, local_uri
 from tests.registry_guard import registry_as_it_was

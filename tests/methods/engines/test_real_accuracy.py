@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from backbones import Backbone, load_backbone
-from backbones.pixels import normalized
-from backbones.transforms import read_image
+from backbones.preprocessing.pixels import normalized
+from backbones.preprocessing.transforms import read_image
 from methods.base import Engine
 from methods.bits import Bits
 from methods.engines.lsq_qat import LsqQat, LsqQatConfig

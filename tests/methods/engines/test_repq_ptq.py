@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from backbones.explicit import AttentionTaps
+from backbones.families.explicit import AttentionTaps
 from methods.base import ImageSource, SyntheticImages, TrainingFailed
 from methods.bits import Bits
 from methods.engines.block_reconstruction import BlockReconstruction, BlockReconstructionConfig

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from timm.models.swin_transformer import window_partition
 
-from backbones.explicit import AttentionTaps, ExplicitSwinBlock
+from backbones.families.explicit import AttentionTaps, ExplicitSwinBlock
 from methods.synthesis.patch_contrast import neighbour_cosines, patch_contrast_loss, patch_maps
 from tests.methods.tiny import blobs, tiny
 

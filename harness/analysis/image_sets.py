@@ -1,0 +1,142 @@
+"""Fetches what is analysed: each set's images and the student made from them, from the store or made now.
+
+The stages are those of a suite, so nothing is done twice. Measures nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError, UsageError
+from harness.planning.session import Request, load_plugins, open_workbench
+from harness.store.artifacts import Store
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from backbones import Backbone
+    from harness.planning.expansion import StageBuilder
+    from harness.stages.base import Stage
+
+REFERENCES = ("real_data", "gaussian_noise")
+"""Sets that every analysis has: what images should be like, and images that know nothing."""
+_WITHOUT_SUITE: dict[str, Any] = {"methods": ("psaq_vit", "mimiq"), "bits": ("w4a4",), "budget": "fast"}
+
+
+@dataclass(frozen=True)
+class Specimen:
+    """A set of images and the student made from it."""
+
+    images: Tensor
+    """(n, C, H, W) in normalized space, on the CPU."""
+    student: nn.Module
+    """In evaluation mode, on the teacher's device."""
+
+
+@dataclass(frozen=True)
+class Specimens:
+    """All that one analysis looks at."""
+
+    teacher: Backbone
+    sets: Mapping[str, Specimen]
+    """Method -> its images and student; `real_data` first."""
+    failures: tuple[str, ...]
+    """A sentence for every method that gave none."""
+    settings: Mapping[str, Any]
+    """backbone, bits, engine, budget and seed of the analysis."""
+    batch_size: int
+
+
+def fetch(request: Request, console: Any) -> Specimens:
+    """Images and students of the request's methods and of the references, on one backbone, bits and seed.
+
+    Without a suite: psaq_vit and mimiq at w4a4 under budget fast. `console` hears of the stages that run.
+    Raises UsageError for wrong requests, HarnessError when there are no real images to compare with.
+    """
+    from backbones import load_backbone
+    from harness.stages.run_stage import stored_student
+    from tasks.base import DataError
+
+    builder, context = open_workbench(_completed(request))
+    suite = builder.suite
+    backbone, bits, engine, seed = suite.backbones[0], suite.bits[0], suite.engines[0], suite.seeds[0]
+    try:
+        stages = {name: _stages(builder, name) for name in (*REFERENCES, *suite.methods)}
+    except DataError as error:
+        raise UsageError(str(error)) from None
+    store = Store(context.store).create()
+    reasons = _run(list(builder.stages.values()), context, store, console)
+    teacher = load_backbone(backbone, context.weights[backbone], context.device)
+    sets, failures = {}, []
+    for name, (images, student) in stages.items():
+        reason = reasons.get(images.key) or reasons.get(student.key)
+        if reason is None:
+            model = stored_student(store, student.key, teacher, store.meta(student.key))
+            sets[name] = Specimen(store.tensors(images.key)["images"], model)
+        elif name == "real_data":
+            raise HarnessError(f"there are no real images to compare with: {reason}")
+        else:
+            failures.append(f"{name}: {reason}")
+    settings = {
+        "backbone": backbone,
+        "bits": str(bits),
+        "engine": engine,
+        "budget": suite.budget,
+        "seed": seed,
+    }
+    return Specimens(teacher, sets, tuple(failures), settings, context.batch_size)
+
+
+def _completed(request: Request) -> Request:
+    """The request with every choice made that an analysis needs; raises UsageError where the user has to."""
+    from backbones import SPECS
+    from backbones.base import DETECTORS
+    from harness.suites.suite import load_suite
+
+    if not request.suite and not request.backbones:
+        raise UsageError("nothing to analyse: give --backbone NAME or --suite NAME")
+    offered = _WITHOUT_SUITE
+    if request.suite:
+        load_plugins(request.plugins)
+        suite = load_suite(request.suite)
+        offered = {"methods": suite.methods, "bits": tuple(map(str, suite.bits)), "budget": suite.budget}
+        offered["backbones"] = suite.backbones
+    missing = {name: values for name, values in offered.items() if not getattr(request, name)}
+    request = dataclasses.replace(request, **missing)
+    faults = [
+        f"--{option}: an analysis looks at one of {', '.join(values)}; choose it"
+        for option, values in (("backbone", request.backbones), ("bits", request.bits))
+        if len(values) > 1
+    ]
+    faults += [
+        f"--backbone {name}: an analysis compares answers of classifiers, this is a detector"
+        for name in request.backbones
+        if name in SPECS and SPECS[name].family in DETECTORS
+    ]
+    if faults:
+        raise UsageError.of(faults)
+    return request
+
+
+def _stages(builder: StageBuilder, name: str) -> tuple[Stage, Stage]:
+    """The stage that makes a method's images, and the one that makes its student; they may be the same."""
+    suite = builder.suite
+    engine, backbone, seed = suite.engines[0], suite.backbones[0], suite.seeds[0]
+    images = None if builder.is_coupled(name) else builder.synthesis(name, engine, backbone, seed)
+    student = builder.quantization(name, engine, backbone, suite.bits[0], seed, images)
+    return images or student, student
+
+
+def _run(stages: list[Stage], context: Any, store: Store, console: Any) -> dict[str, str]:
+    """Run the stages that are not in the store; key -> reason of those that failed."""
+    from harness.execution.progress_view import RunView
+    from harness.execution.schedulers.inline import InlineScheduler
+
+    missing = [stage for stage in stages if not store.holds(stage.key)]
+    with RunView(missing, len(stages) - len(missing), store, 1, console) as view:
+        results = InlineScheduler().run(missing, context, view.on_event)
+    store.add_timings(view.time_left.seen)
+    return {key: result.reason for key, result in results.items() if result.status not in ("done", "cached")}

@@ -1,0 +1,111 @@
+"""What a scheduler promises, and the bookkeeping every scheduler shares: which stages may run now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from harness.stages.base import RunContext, Stage, StageResult
+
+
+@dataclass(frozen=True)
+class Event:
+    """A stage started or ended."""
+
+    kind: Literal["started", "ended"]
+    stage: Stage
+    result: StageResult | None = None
+
+
+OnEvent = Callable[[Event], None]
+Refill = Callable[[], Sequence[Stage]]
+"""Asked for further stages whenever a worker is free and nothing is ready; gives none when there is no more
+work for now. The run ends when it gives none and nothing runs."""
+OnTick = Callable[[], None]
+"""Called often while stages run, for a driver that follows what they report in the store."""
+
+
+def no_refill() -> Sequence[Stage]:
+    """A Refill without further work."""
+    return ()
+
+
+def no_tick() -> None:
+    """An OnTick that does nothing."""
+
+
+class Scheduler(Protocol):
+    """Runs stages; stages hand on keys, never tensors."""
+
+    def run(
+        self,
+        stages: Sequence[Stage],
+        context: RunContext,
+        on_event: OnEvent,
+        *,
+        refill: Refill = no_refill,
+        on_tick: OnTick = no_tick,
+    ) -> dict[str, StageResult]:
+        """Run every stage after its parents and return how each ended, by key.
+
+        Parents that are not among the stages are taken as done. A stage whose parent failed or was stopped
+        is `skipped`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what the scheduler holds: workers, connections."""
+        ...
+
+
+class Progression:
+    """Which stages wait, which are ready, and how the others ended."""
+
+    def __init__(self, stages: Sequence[Stage], on_event: OnEvent, refill: Refill = no_refill) -> None:
+        self._waiting = {stage.key: stage for stage in stages}
+        self._running: dict[str, Stage] = {}
+        self._on_event = on_event
+        self._refill = refill
+        self.results: dict[str, StageResult] = {}
+
+    def start_next(self) -> Stage | None:
+        """The first stage whose parents are done, now marked as running; None when all others wait."""
+        while (stage := self._start_ready()) is None:
+            more = self._refill()
+            if not more:
+                return None
+            self._waiting |= {stage.key: stage for stage in more if stage.key not in self._running}
+        return stage
+
+    def _start_ready(self) -> Stage | None:
+        for key, stage in self._waiting.items():
+            if not any(p in self._waiting or p in self._running for p in _parents(stage)):
+                self._running[key] = self._waiting.pop(key)
+                self._on_event(Event("started", stage))
+                return stage
+        return None
+
+    def end(self, result: StageResult) -> None:
+        """Note how a running stage ended; on failure all that depend on it are skipped."""
+        stage = self._running.pop(result.key)
+        self._note(stage, result)
+        if result.status in ("failed", "out_of_memory", "stopped"):
+            self._skip_dependents(stage, result)
+
+    def _skip_dependents(self, failed: Stage, result: StageResult) -> None:
+        lost = {failed.key}
+        for key, stage in list(self._waiting.items()):
+            if lost.intersection(_parents(stage)):
+                lost.add(key)
+                del self._waiting[key]
+                reason = f"{failed.kind} {result.status.replace('_', ' ')}: {result.reason}"
+                self._note(stage, StageResult(key, "skipped", reason=reason))
+
+    def _note(self, stage: Stage, result: StageResult) -> None:
+        self.results[stage.key] = result
+        self._on_event(Event("ended", stage, result))
+
+
+def _parents(stage: Stage) -> tuple[str, ...]:
+    return (*stage.parents.values(), *stage.after)

@@ -1,0 +1,36 @@
+"""A scheduler that is made when the first stage runs: starting Ray takes seconds, a cached run needs none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from harness.execution.schedulers.base import OnEvent, OnTick, Refill, Scheduler, no_refill, no_tick
+from harness.stages.base import RunContext, Stage, StageResult
+
+
+class LazyScheduler:
+    """What `make` gives, from the first call of `run` until `close`."""
+
+    def __init__(self, make: Callable[[], Scheduler]) -> None:
+        self._make = make
+        self._made: Scheduler | None = None
+
+    def run(
+        self,
+        stages: Sequence[Stage],
+        context: RunContext,
+        on_event: OnEvent,
+        *,
+        refill: Refill = no_refill,
+        on_tick: OnTick = no_tick,
+    ) -> dict[str, StageResult]:
+        """See `Scheduler.run`."""
+        if self._made is None:
+            self._made = self._make()
+        return self._made.run(stages, context, on_event, refill=refill, on_tick=on_tick)
+
+    def close(self) -> None:
+        """Close the scheduler if one was made."""
+        if self._made is not None:
+            self._made.close()
+            self._made = None

@@ -1,0 +1,84 @@
+"""The version of the code that decides a stage's answer: a digest of its source, comments left out.
+
+A stage is decided by the file of its synthesizer, engine or task and by every project file that this one
+imports, however deep. Their syntax trees are hashed without docstrings, so comments, formatting and
+documentation do not make an artifact stale, while any change of behaviour does.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+PACKAGES = ("backbones", "methods", "tasks")
+_FACTS = ("backbones/specs.py", "methods/registry.py", "tasks/registry.py")
+"""Tables of names: what they say about the thing in question enters the key as settings."""
+
+
+def code_digest(*files: Path) -> str:
+    """Digest over the files and all project files they import."""
+    closure: set[Path] = set()
+    for file in files:
+        _collect(file.resolve(), closure)
+    digest = hashlib.sha256()
+    for file in sorted(closure, key=_label):
+        digest.update(f"{_label(file)}\0{_tree_digest(file)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _label(file: Path) -> str:
+    """Path inside the project, or the bare name of a plug-in: never a machine's path."""
+    return file.relative_to(PROJECT).as_posix() if file.is_relative_to(PROJECT) else file.name
+
+
+def _collect(file: Path, closure: set[Path]) -> None:
+    if file in closure or _label(file) in _FACTS:
+        return
+    closure.add(file)
+    for module in _imports(file):
+        parts = module.split(".")
+        if parts[0] in PACKAGES:
+            for candidate in _module_files(parts):
+                _collect(candidate, closure)
+
+
+def _module_files(parts: list[str]) -> list[Path]:
+    """The file of a module; for `package.name` where name is an attribute, the package's file."""
+    base = PROJECT.joinpath(*parts)
+    for candidate in (base.with_suffix(".py"), base / "__init__.py"):
+        if candidate.is_file():
+            return [candidate]
+    return _module_files(parts[:-1]) if len(parts) > 1 else []
+
+
+@functools.cache
+def _imports(file: Path) -> tuple[str, ...]:
+    names = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return tuple(names)
+
+
+@functools.cache
+def _tree_digest(file: Path) -> str:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            kept = [item for item in body if not _is_bare_string(item)]
+            node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
+    return hashlib.sha256(ast.dump(tree, annotate_fields=False).encode()).hexdigest()
+
+
+def _is_bare_string(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

@@ -1,0 +1,98 @@
+"""Trials and the graph of stages they consist of, each with a content key; `expansion` makes them.
+
+    Synthesize(teacher)  ->  Quantize(teacher, images)  ->  Evaluate(student, reference)
+    Reference = Evaluate of the teacher itself; every quantized trial of its backbone waits for it
+
+Trials that need the same synthesis share one stage. A key hashes the stage's settings, its parents' keys and
+the version of the code that decides the answer; paths, devices and worker counts stay out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.stages.base import Stage
+from harness.store.artifacts import Store
+from harness.suites.suite import Suite
+from methods.bits import Bits
+
+KEY_RECIPE = 1
+"""Raise when the recipe below changes, or `harness.stages.run_stage` changes an answer."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One row's worth of work for one seed: a path through the stages."""
+
+    method: str
+    synthesizer: str
+    """`none` for full precision."""
+    engine: str
+    """`none` for full precision."""
+    backbone: str
+    bits: Bits
+    task: str
+    track: str
+    budget: str
+    seed: int
+    data_use: str
+    settings: Mapping[str, Mapping[str, Any]]
+    """`synthesizer` and `engine` -> every hyper-parameter."""
+    protocol: Mapping[str, Any]
+    weights_sha256: str
+    evaluation: str
+    """Key of the evaluation stage: the trial's identity."""
+    quantization: str | None = None
+    synthesis: str | None = None
+    split: str = "report"
+    """What the evaluation reads: `report`, `tune`, or `synthetic` for images that the teacher labels."""
+    tuning: Mapping[str, Any] = field(default_factory=dict)
+    """How the settings were found, where a search chose them; empty otherwise."""
+
+    @property
+    def label(self) -> str:
+        """`maskaq (lsq_qat) digits_vit w4a4 seed 0`."""
+        if self.engine == "none":
+            return f"{self.method} {self.backbone}"
+        return f"{self.method} ({self.engine}) {self.backbone} {self.bits} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Trials and the stages they consist of, by key, parents before children."""
+
+    suite: Suite
+    trials: tuple[Trial, ...]
+    stages: Mapping[str, Stage]
+
+    def missing(self, store: Store) -> list[Stage]:
+        """The stages that have to run, parents first: exactly those whose answers somebody still needs."""
+        needed: dict[str, bool] = {}
+
+        def visit(key: str) -> bool:
+            """Whether the stage has to run; visits parents only then."""
+            if key not in needed:
+                needed[key] = not store.holds(key)
+                if needed[key]:
+                    for parent in (*self.stages[key].parents.values(), *self.stages[key].after):
+                        visit(parent)
+            return needed[key]
+
+        for trial in self.trials:
+            visit(trial.evaluation)
+        return [stage for key, stage in self.stages.items() if needed.get(key)]
+
+    def references(self) -> dict[str, Stage]:
+        """Backbone -> the stage that evaluates its full-precision model."""
+        return {t.backbone: self.stages[t.evaluation] for t in self.trials if t.method == "fp32"}
+
+
+def stage_key(kind: str, settings: Mapping[str, Any], parents: Mapping[str, str], code: str) -> str:
+    """Content key: 24 hexadecimal digits of a SHA-256 over canonical JSON."""
+    content = {"recipe": KEY_RECIPE, "kind": kind, "settings": settings, "parents": parents, "code": code}
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:24]

@@ -1,0 +1,237 @@
+"""From what the user typed to a plan: the part that all verbs share."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UsageError
+from harness.planning.expansion import StageBuilder, build_plan
+from harness.planning.plan import Plan
+from harness.stages.base import RunContext
+from harness.store.artifacts import Store
+from harness.suites.locations import Places, find_places
+from harness.suites.suite import Suite, load_suite, narrowed, with_overrides, with_tuned_file
+from methods.bits import Bits
+from methods.scope import Scope
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options that choose what is run and where, as typed."""
+
+    suite: str
+    methods: Sequence[str] = ()
+    backbones: Sequence[str] = ()
+    bits: Sequence[str] = ()
+    seeds: Sequence[str] = ()
+    engines: Sequence[str] = ()
+    budget: str | None = None
+    scope: Scope | None = None
+    assignments: Sequence[str] = ()
+    set_files: Sequence[str] = ()
+    data: Sequence[str] = ()
+    weights: Sequence[str] = ()
+    store: str | None = None
+    config: str | None = None
+    plugins: Sequence[str] = ()
+    device: str = "cpu"
+    cpus_per_trial: int | None = None
+    gpus_per_trial: float | None = None
+    batch_size: int = 32
+    oracle: bool = False
+
+
+@dataclass(frozen=True)
+class Session:
+    """A checked request: its suite, context, plan and store."""
+
+    suite: Suite
+    context: RunContext
+    plan: Plan
+    store: Store
+    notes: tuple[str, ...] = field(default=())
+    """What the user should know about how the request was understood."""
+
+
+def open_session(request: Request) -> Session:
+    """Check everything that can be checked before work starts; raises UsageError with all faults."""
+    plugins = load_plugins(request.plugins)
+    places = find_places(request.data, request.weights, request.store, request.config)
+    suite, notes = _suite_for(request, set(places.data))
+    context, hashes = _context(request, suite, places, plugins)
+    session = session_of(suite, context, hashes, tuple(notes))
+    if request.cpus_per_trial is None:
+        context = dataclasses.replace(context, threads=_threads_for(session.plan))
+    return dataclasses.replace(session, context=context)
+
+
+def session_of(
+    suite: Suite, context: RunContext, hashes: Mapping[str, str], notes: tuple[str, ...] = ()
+) -> Session:
+    """The session of a checked suite; `hashes` holds that of every backbone's weights. Raises UsageError."""
+    from tasks.base import DataError
+
+    try:
+        plan = build_plan(suite, context, hashes)
+    except DataError as error:
+        raise UsageError(str(error)) from None
+    return Session(suite, context, plan, Store(context.store), notes)
+
+
+def open_workbench(request: Request) -> tuple[StageBuilder, RunContext]:
+    """A stage builder without a plan: for the request's suite, or where it names none for its one backbone.
+
+    Raises UsageError with all faults.
+    """
+    plugins = load_plugins(request.plugins)
+    places = find_places(request.data, request.weights, request.store, request.config)
+    suite, _ = _suite_for(request, set(places.data))
+    context, hashes = _context(request, suite, places, plugins)
+    if request.cpus_per_trial is None:
+        context = dataclasses.replace(context, threads=cores())
+    return StageBuilder(suite, context, hashes), context
+
+
+def _context(
+    request: Request, suite: Suite, places: Places, plugins: tuple[Path, ...]
+) -> tuple[RunContext, dict[str, str]]:
+    """Where the request runs, and the hash of every backbone's weights."""
+    weights, hashes = _weights_of(suite, places.weights, places.weights_dir)
+    device = _device(request.device)
+    context = RunContext(
+        store=places.store,
+        weights=weights,
+        data=places.data,
+        plugins=plugins,
+        device=device,
+        threads=request.cpus_per_trial or 1,
+        gpus_per_trial=_gpus(request.gpus_per_trial, device),
+        batch_size=request.batch_size,
+    )
+    return context, hashes
+
+
+def _suite_for(request: Request, data: set[str]) -> tuple[Suite, list[str]]:
+    """The suite under the request's choices; an ImageNet suite falls back to unlabelled images."""
+    notes = []
+    suite = load_suite(request.suite) if request.suite else _workbench(request.backbones[0])
+    if suite.task == "imagenet" and "images" in data and "imagenet" not in data:
+        suite = dataclasses.replace(suite, task="images")
+        notes.append("no labelled ImageNet was given: rows are ranked by agreement with the teacher")
+    suite = dataclasses.replace(_chosen(suite, request), oracle=suite.oracle or request.oracle)
+    for file in request.set_files:
+        suite = with_tuned_file(suite, file)
+    return with_overrides(suite, request.assignments), notes
+
+
+def _workbench(backbone: str) -> Suite:
+    """A suite without methods or bits, to be filled with what a request chooses."""
+    from backbones import SPECS
+
+    task = SPECS[backbone].dataset if backbone in SPECS else "digits"
+    return Suite(name="workbench", task=task, backbones=(backbone,), bits=(), methods=())
+
+
+def _chosen(suite: Suite, request: Request) -> Suite:
+    """The suite narrowed to the request's methods, backbones, bits, seeds, engines, scope and budget.
+
+    A suite's overrides belong to its own budget: under another one they would make its name a lie.
+    """
+    if request.budget not in (None, suite.budget):
+        suite = dataclasses.replace(suite, budget=request.budget, overrides={})
+    if request.scope is not None:
+        suite = dataclasses.replace(suite, scope=request.scope)
+    return narrowed(
+        suite,
+        {
+            "methods": request.methods,
+            "backbones": request.backbones,
+            "bits": _parsed(request.bits, Bits.parse, "--bits"),
+            "seeds": _parsed(request.seeds, int, "--seeds"),
+            "engines": request.engines,
+        },
+    )
+
+
+def _parsed(texts: Sequence[str], parse: Callable[[str], Any], option: str) -> list[Any]:
+    values, faults = [], []
+    for text in texts:
+        try:
+            values.append(parse(text))
+        except ValueError as error:
+            faults.append(
+                f"{option}: '{text}' is not a whole number" if parse is int else f"{option}: {error}"
+            )
+    if faults:
+        raise UsageError.of(faults)
+    return values
+
+
+def _weights_of(
+    suite: Suite, given: Mapping[str, Path], folder: Path | None
+) -> tuple[dict[str, Path], dict[str, str]]:
+    from backbones import SPECS, WeightsError, find_weights, sha256_of_file
+
+    paths, faults = {}, []
+    for name in suite.backbones:
+        try:
+            paths[name] = find_weights(SPECS[name], given.get(name), folder)
+        except WeightsError as error:
+            faults.append(str(error))
+    if faults:
+        raise UsageError.of(faults)
+    return paths, {name: sha256_of_file(path) for name, path in paths.items()}
+
+
+def load_plugins(files: Sequence[str]) -> tuple[Path, ...]:
+    """Register installed plug-ins and the given files; raises UsageError with every broken one."""
+    from methods.registry import BrokenPlugin, load_entry_points, load_plugin, plugin_files
+
+    load_entry_points()
+    faults = []
+    for file in files:
+        try:
+            load_plugin(Path(file))
+        except BrokenPlugin as error:
+            faults.append(str(error))
+    if faults:
+        raise UsageError.of(faults)
+    return plugin_files()
+
+
+def _device(wanted: str) -> str:
+    if wanted == "cpu":
+        return wanted
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if not wanted.startswith("cuda"):
+        raise UsageError(f"--device {wanted}: one of auto, cpu, cuda, cuda:N")
+    if not torch.cuda.is_available():
+        raise UsageError(f"--device {wanted}: torch sees no GPU here; `harness doctor` tells more")
+    return wanted
+
+
+def _gpus(wanted: float | None, device: str) -> float:
+    if wanted is not None:
+        if wanted < 0:
+            raise UsageError(f"--gpus-per-trial {wanted:g}: at least 0")
+        return wanted
+    return 1.0 if device.startswith("cuda") else 0.0
+
+
+def _threads_for(plan: Plan) -> int:
+    """Threads per stage so that the widest front of independent trials fills the cores once."""
+    width = len({trial.synthesis or trial.quantization for trial in plan.trials if trial.quantization})
+    return max(1, cores() // max(1, min(cores(), width)))
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

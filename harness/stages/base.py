@@ -1,0 +1,100 @@
+"""What a stage is: one piece of work, where it runs, and how it ends. Knows nothing about the work itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from backbones import Backbone
+    from harness.store.artifacts import Store
+
+Kind = Literal["synthesize", "quantize", "evaluate"]
+Status = Literal["done", "cached", "failed", "out_of_memory", "stopped", "skipped"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One piece of work whose answer depends on `settings` and on its parents' artifacts alone."""
+
+    kind: Kind
+    label: str
+    """What a person reads: `maskaq on deit_tiny, seed 0`."""
+    settings: Mapping[str, Any]
+    """Plain JSON values."""
+    parents: Mapping[str, str]
+    """Role -> key of the stage whose artifact is read."""
+    key: str
+    after: tuple[str, ...] = ()
+    """Keys that must be there first although they do not enter the answer."""
+    function: str = ""
+    """`module:function` that does the work; empty means the function of that kind."""
+
+    @property
+    def timing_name(self) -> str:
+        """Stages with this name take about as long as each other."""
+        who = self.settings.get("engine") or self.settings.get("synthesizer") or self.settings.get("task")
+        coupled = (
+            f"+{self.settings['synthesizer']}"
+            if self.kind == "quantize" and self.settings.get("synthesizer")
+            else ""
+        )
+        scale = self.settings.get("config", {})
+        size = {k: v for k, v in scale.items() if isinstance(v, int) and not isinstance(v, bool)}
+        tail = hashlib.sha256(json.dumps(size, sort_keys=True).encode()).hexdigest()[:6]
+        return f"{self.kind}:{who}{coupled}:{self.settings.get('backbone')}:{tail}"
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """How a stage ended."""
+
+    key: str
+    status: Status
+    seconds: float = 0.0
+    reason: str = ""
+
+
+class StageStopped(Exception):
+    """A watched stage was asked to stop."""
+
+
+class Watch(Protocol):
+    """Scores a student while it trains, for a search that may stop it; leaves no trace in the answer."""
+
+    @property
+    def reports(self) -> int:
+        """At most so many values per training, equally spaced over the epochs."""
+        ...
+
+    def score(self, student: nn.Module, teacher: Backbone, context: RunContext, store: Store) -> float:
+        """The value of the student as it is now."""
+        ...
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """Everything a stage needs beside its settings; travels to workers as it is."""
+
+    store: Path
+    """Folder of the store."""
+    weights: Mapping[str, Path] = field(default_factory=dict)
+    """Backbone -> weight file, resolved."""
+    data: Mapping[str, Path] = field(default_factory=dict)
+    """Data name -> folder, as in `--data imagenet=DIR`."""
+    plugins: tuple[Path, ...] = ()
+    """Plug-in files that workers load first."""
+    device: str = "cpu"
+    threads: int = 1
+    """CPU threads per stage."""
+    gpus_per_trial: float = 0.0
+    batch_size: int = 32
+    """Images per forward pass in evaluation and calibration."""
+    watch: Watch | None = None
+    """What a search looks at while students train."""

@@ -1,0 +1,87 @@
+"""What the tasks over folders of image files share: facts, scoring and drawing of calibration images."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from backbones.base import Backbone
+from tasks.base import DataError, Evaluation, Split, SplitFacts, Task
+from tasks.classification_scoring import Batch, score
+from tasks.image_files import ReadingReport, Sample, digest, draw_images, read_batches
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class PictureTask(Task):
+    """A task whose samples are image files; a subclass lists them."""
+
+    labelled: ClassVar[bool]
+    """Whether top-1 and top-5 exist."""
+
+    @abstractmethod
+    def samples(self, split: Split) -> Sequence[Sample]:
+        """The samples of a split in their fixed order; raises DataError."""
+
+    @abstractmethod
+    def facts(self, split: Split) -> SplitFacts:
+        """What the split holds."""
+
+    def evaluate(
+        self,
+        model: nn.Module,
+        backbone: Backbone,
+        split: Split,
+        *,
+        reference: Tensor | None = None,
+        batch_size: int = 32,
+        keep_outputs: bool = False,
+        progress: Any = None,
+    ) -> Evaluation:
+        """Score `model`; broken files are left out and named, others converted and named."""
+        samples = self.samples(split)
+        if not samples:
+            raise DataError(f"the {split} split of {self.given_folder()} is empty: give more images")
+        report = ReadingReport()
+        names: list[str] = []
+        scores = score(
+            model,
+            backbone,
+            _batches(samples, backbone, batch_size, report, names),
+            total=len(samples),
+            labelled=self.labelled,
+            reference=reference,
+            keep_outputs=keep_outputs,
+            progress=progress,
+        )
+        return Evaluation(
+            metrics=scores.metrics,
+            outcomes=scores.outcomes,
+            sample_ids=tuple(names),
+            outputs=scores.outputs,
+            notes=(*report.notes(), *scores.notes),
+        )
+
+    def calibration_images(self, backbone: Backbone, count: int, seed: int) -> tuple[Tensor, Tensor]:
+        """`count` images of the tune split and their labels (-1 without), drawn by `seed`."""
+        import torch
+
+        drawn = draw_images(self.samples("tune"), backbone.data, count, seed)
+        return drawn.images, torch.tensor([sample.label for sample in drawn.samples])
+
+    def _facts(self, split: Split, *, whole: bool, description: str) -> SplitFacts:
+        samples = self.samples(split)
+        return SplitFacts(len(samples), digest(samples), self.labelled, whole, description)
+
+
+def _batches(
+    samples: Sequence[Sample], backbone: Backbone, batch_size: int, report: ReadingReport, names: list[str]
+) -> Iterator[Batch]:
+    """Batches for scoring; the names of what was read are appended to `names`."""
+    import torch
+
+    for read in read_batches(samples, backbone.data, batch_size, report):
+        names += [sample.name for sample in read.samples]
+        yield Batch(read.images, torch.tensor([sample.label for sample in read.samples]))
