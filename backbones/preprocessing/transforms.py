@@ -5,7 +5,7 @@
     detectors     shorter side to `shorter_side`, less where the longer one would exceed `longer_side`; the
                   ratio stays, and zeros after normalization fill the canvas to the right and below
 
-PIL's resize is antialiased. Threads resize bytes; `backbones.preprocessing.pixels.normalized` then runs once per batch.
+PIL's resize is antialiased. Threads resize bytes; `pixels.normalized` then runs once per batch.
 """
 
 from __future__ import annotations

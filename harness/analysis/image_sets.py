@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, UsageError
-from harness.planning.session import Request, load_plugins, open_workbench
+from harness.planning.request import Request
+from harness.planning.session import load_plugins, open_workbench
 from harness.store.artifacts import Store
 
 if TYPE_CHECKING:
@@ -96,24 +97,24 @@ def _completed(request: Request) -> Request:
     from backbones.base import DETECTORS
     from harness.suites.suite import load_suite
 
-    if not request.suite and not request.backbones:
+    if not request.rows.suite and not request.rows.backbones:
         raise UsageError("nothing to analyse: give --backbone NAME or --suite NAME")
     offered = _WITHOUT_SUITE
-    if request.suite:
-        load_plugins(request.plugins)
-        suite = load_suite(request.suite)
+    if request.rows.suite:
+        load_plugins(request.rows.plugins)
+        suite = load_suite(request.rows.suite)
         offered = {"methods": suite.methods, "bits": tuple(map(str, suite.bits)), "budget": suite.budget}
         offered["backbones"] = suite.backbones
-    missing = {name: values for name, values in offered.items() if not getattr(request, name)}
-    request = dataclasses.replace(request, **missing)
+    missing = {name: values for name, values in offered.items() if not getattr(request.rows, name)}
+    request = dataclasses.replace(request, rows=dataclasses.replace(request.rows, **missing))
     faults = [
         f"--{option}: an analysis looks at one of {', '.join(values)}; choose it"
-        for option, values in (("backbone", request.backbones), ("bits", request.bits))
+        for option, values in (("backbone", request.rows.backbones), ("bits", request.rows.bits))
         if len(values) > 1
     ]
     faults += [
         f"--backbone {name}: an analysis compares answers of classifiers, this is a detector"
-        for name in request.backbones
+        for name in request.rows.backbones
         if name in SPECS and SPECS[name].family in DETECTORS
     ]
     if faults:

@@ -29,9 +29,9 @@ def doctor(
     """Check this machine: packages, devices, data, weights and the store; say how to get what is missing."""
     from rich.table import Table
 
-    from harness.suites.locations import find_places
+    from harness.suites.locations import find_locations
 
-    places = find_places(data or (), weights or (), store, config)
+    places = find_locations(data or (), weights or (), store, config)
     table = Table(title="harness doctor", title_justify="left")
     for column in ("what", "state", "how to get it"):
         table.add_column(column, overflow="fold")

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.execution.schedulers.base import Scheduler
-    from harness.planning.session import Request, Session
+    from harness.planning.request import Request
+    from harness.planning.session import Session
 
 SuiteOption = Annotated[str, typer.Option("--suite", "-s", help="A suite's name, or a YAML file.")]
 MethodsOption = Annotated[
@@ -96,13 +97,19 @@ def split(text: str) -> list[str]:
 
 def request(**options: Any) -> Request:
     """A request of the options a verb has; texts with commas become lists."""
-    from harness.planning.session import Request
+    import dataclasses
+
+    from harness.planning.request import Machine, Places, Request, Rows
 
     for name in ("methods", "backbones", "bits", "seeds", "engines"):
-        options[name] = split(options.get(name) or "")
+        options[name] = tuple(split(options.get(name) or ""))
     for name in ("assignments", "set_files", "data", "weights", "plugins"):
-        options[name] = options.get(name) or []
-    return Request(**options)
+        options[name] = tuple(options.get(name) or ())
+
+    def part(kind: Any) -> Any:
+        return kind(**{f.name: options[f.name] for f in dataclasses.fields(kind) if f.name in options})
+
+    return Request(part(Rows), part(Places), part(Machine))
 
 
 def scheduler_of(name: str, ray_address: str | None) -> Scheduler:
@@ -162,20 +169,20 @@ def tracking_uri(session: Session, given: str | None) -> str:
 
 def narrowing(chosen: Request) -> str:
     """The options of a request that choose rows and places, as one would type them again."""
-    words = ["--suite", chosen.suite]
+    words = ["--suite", chosen.rows.suite]
     for option in ("methods", "backbones", "bits", "seeds", "engines"):
-        values = getattr(chosen, option)
+        values = getattr(chosen.rows, option)
         if values:
             words += [f"--{option}", ",".join(values)]
     for option in ("budget", "scope"):
-        if getattr(chosen, option):
-            words += [f"--{option}", getattr(chosen, option)]
-    settings = (("set-file", chosen.set_files), ("set", chosen.assignments))
-    pairs = (*settings, ("data", chosen.data), ("weights", chosen.weights))
-    for option, values in (*pairs, ("plugin", chosen.plugins)):
+        if getattr(chosen.rows, option):
+            words += [f"--{option}", getattr(chosen.rows, option)]
+    settings = (("set-file", chosen.rows.set_files), ("set", chosen.rows.assignments))
+    pairs = (*settings, ("data", chosen.places.data), ("weights", chosen.places.weights))
+    for option, values in (*pairs, ("plugin", chosen.rows.plugins)):
         for value in values:
             words += [f"--{option}", value]
     for option in ("store", "config"):
-        if getattr(chosen, option):
-            words += [f"--{option}", getattr(chosen, option)]
-    return shlex.join(words + (["--oracle"] if chosen.oracle else []))
+        if getattr(chosen.places, option):
+            words += [f"--{option}", getattr(chosen.places, option)]
+    return shlex.join(words + (["--oracle"] if chosen.rows.oracle else []))

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.execution.run import RunOutcome
-    from harness.planning.session import Request, Session
+    from harness.planning.request import Request
+    from harness.planning.session import Session
 
 EPILOG = (
     "harness run --suite digits_w4a4   |   "

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.execution.run import RunOutcome
-    from harness.planning.session import Request, Session
+    from harness.planning.request import Request
+    from harness.planning.session import Session
     from harness.tuning.tune import Tuned, TuneOptions
 
 EPILOG = (
@@ -161,7 +162,11 @@ def _tune(
     found = []
     for method in builder.suite.methods:
         tuned = tune_method(
-            dataclasses.replace(request, methods=[method]), options, scheduler, tracker, console
+            dataclasses.replace(request, rows=dataclasses.replace(request.rows, methods=(method,))),
+            options,
+            scheduler,
+            tracker,
+            console,
         )
         _print_tuned(tuned, options, console)
         found.append(tuned)

@@ -20,9 +20,9 @@ def ui(
 ) -> None:
     """Open MLflow's web interface on the records, on localhost; Ctrl-C ends it."""
     from harness.errors import UsageError
-    from harness.suites.locations import find_places
+    from harness.suites.locations import find_locations
 
-    database = find_places(store=store, config=config).store / "mlflow.db"
+    database = find_locations(store=store, config=config).store / "mlflow.db"
     if not database.is_file():
         raise UsageError(f"no records at {database}: run a suite first, or give --store DIR")
     print(f"MLflow on {database}: http://127.0.0.1:{port}", flush=True)

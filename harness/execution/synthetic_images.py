@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, UsageError
-from harness.planning.session import Request, open_workbench
+from harness.planning.request import Request
+from harness.planning.session import open_workbench
 from harness.store.artifacts import Store
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def synthetic_images(request: Request, console: Any) -> StoredImages:
     from methods.registry import get_method
 
     builder, context = open_workbench(request)
-    name, backbone, seed = request.methods[0], builder.suite.backbones[0], builder.suite.seeds[0]
+    name, backbone, seed = request.rows.methods[0], builder.suite.backbones[0], builder.suite.seeds[0]
     method = get_method(name)
     if method.synthesizer is None:
         raise UsageError(f"--method {name}: the full-precision row makes no images")

@@ -12,38 +12,12 @@ from typing import Any
 from harness.errors import UsageError
 from harness.planning.expansion import StageBuilder, build_plan
 from harness.planning.plan import Plan
+from harness.planning.request import Request
 from harness.stages.base import RunContext
 from harness.store.artifacts import Store
-from harness.suites.locations import Places, find_places
+from harness.suites.locations import Locations, find_locations
 from harness.suites.suite import Suite, load_suite, narrowed, with_overrides, with_tuned_file
 from methods.bits import Bits
-from methods.scope import Scope
-
-
-@dataclass(frozen=True)
-class Request:
-    """The options that choose what is run and where, as typed."""
-
-    suite: str
-    methods: Sequence[str] = ()
-    backbones: Sequence[str] = ()
-    bits: Sequence[str] = ()
-    seeds: Sequence[str] = ()
-    engines: Sequence[str] = ()
-    budget: str | None = None
-    scope: Scope | None = None
-    assignments: Sequence[str] = ()
-    set_files: Sequence[str] = ()
-    data: Sequence[str] = ()
-    weights: Sequence[str] = ()
-    store: str | None = None
-    config: str | None = None
-    plugins: Sequence[str] = ()
-    device: str = "cpu"
-    cpus_per_trial: int | None = None
-    gpus_per_trial: float | None = None
-    batch_size: int = 32
-    oracle: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,12 +34,14 @@ class Session:
 
 def open_session(request: Request) -> Session:
     """Check everything that can be checked before work starts; raises UsageError with all faults."""
-    plugins = load_plugins(request.plugins)
-    places = find_places(request.data, request.weights, request.store, request.config)
+    plugins = load_plugins(request.rows.plugins)
+    places = find_locations(
+        request.places.data, request.places.weights, request.places.store, request.places.config
+    )
     suite, notes = _suite_for(request, set(places.data))
     context, hashes = _context(request, suite, places, plugins)
     session = session_of(suite, context, hashes, tuple(notes))
-    if request.cpus_per_trial is None:
+    if request.machine.cpus_per_trial is None:
         context = dataclasses.replace(context, threads=_threads_for(session.plan))
     return dataclasses.replace(session, context=context)
 
@@ -88,30 +64,32 @@ def open_workbench(request: Request) -> tuple[StageBuilder, RunContext]:
 
     Raises UsageError with all faults.
     """
-    plugins = load_plugins(request.plugins)
-    places = find_places(request.data, request.weights, request.store, request.config)
+    plugins = load_plugins(request.rows.plugins)
+    places = find_locations(
+        request.places.data, request.places.weights, request.places.store, request.places.config
+    )
     suite, _ = _suite_for(request, set(places.data))
     context, hashes = _context(request, suite, places, plugins)
-    if request.cpus_per_trial is None:
+    if request.machine.cpus_per_trial is None:
         context = dataclasses.replace(context, threads=cores())
     return StageBuilder(suite, context, hashes), context
 
 
 def _context(
-    request: Request, suite: Suite, places: Places, plugins: tuple[Path, ...]
+    request: Request, suite: Suite, places: Locations, plugins: tuple[Path, ...]
 ) -> tuple[RunContext, dict[str, str]]:
     """Where the request runs, and the hash of every backbone's weights."""
     weights, hashes = _weights_of(suite, places.weights, places.weights_dir)
-    device = _device(request.device)
+    device = _device(request.machine.device)
     context = RunContext(
         store=places.store,
         weights=weights,
         data=places.data,
         plugins=plugins,
         device=device,
-        threads=request.cpus_per_trial or 1,
-        gpus_per_trial=_gpus(request.gpus_per_trial, device),
-        batch_size=request.batch_size,
+        threads=request.machine.cpus_per_trial or 1,
+        gpus_per_trial=_gpus(request.machine.gpus_per_trial, device),
+        batch_size=request.machine.batch_size,
     )
     return context, hashes
 
@@ -119,14 +97,14 @@ def _context(
 def _suite_for(request: Request, data: set[str]) -> tuple[Suite, list[str]]:
     """The suite under the request's choices; an ImageNet suite falls back to unlabelled images."""
     notes = []
-    suite = load_suite(request.suite) if request.suite else _workbench(request.backbones[0])
+    suite = load_suite(request.rows.suite) if request.rows.suite else _workbench(request.rows.backbones[0])
     if suite.task == "imagenet" and "images" in data and "imagenet" not in data:
         suite = dataclasses.replace(suite, task="images")
         notes.append("no labelled ImageNet was given: rows are ranked by agreement with the teacher")
-    suite = dataclasses.replace(_chosen(suite, request), oracle=suite.oracle or request.oracle)
-    for file in request.set_files:
+    suite = dataclasses.replace(_chosen(suite, request), oracle=suite.oracle or request.rows.oracle)
+    for file in request.rows.set_files:
         suite = with_tuned_file(suite, file)
-    return with_overrides(suite, request.assignments), notes
+    return with_overrides(suite, request.rows.assignments), notes
 
 
 def _workbench(backbone: str) -> Suite:
@@ -142,18 +120,18 @@ def _chosen(suite: Suite, request: Request) -> Suite:
 
     A suite's overrides belong to its own budget: under another one they would make its name a lie.
     """
-    if request.budget not in (None, suite.budget):
-        suite = dataclasses.replace(suite, budget=request.budget, overrides={})
-    if request.scope is not None:
-        suite = dataclasses.replace(suite, scope=request.scope)
+    if request.rows.budget not in (None, suite.budget):
+        suite = dataclasses.replace(suite, budget=request.rows.budget, overrides={})
+    if request.rows.scope is not None:
+        suite = dataclasses.replace(suite, scope=request.rows.scope)
     return narrowed(
         suite,
         {
-            "methods": request.methods,
-            "backbones": request.backbones,
-            "bits": _parsed(request.bits, Bits.parse, "--bits"),
-            "seeds": _parsed(request.seeds, int, "--seeds"),
-            "engines": request.engines,
+            "methods": request.rows.methods,
+            "backbones": request.rows.backbones,
+            "bits": _parsed(request.rows.bits, Bits.parse, "--bits"),
+            "seeds": _parsed(request.rows.seeds, int, "--seeds"),
+            "engines": request.rows.engines,
         },
     )
 

@@ -25,7 +25,7 @@ _KEYS = ("data", "weights", "store", "weights_dir")
 
 
 @dataclass(frozen=True)
-class Places:
+class Locations:
     """Resolved folders and files, absolute; nothing is checked for existence yet."""
 
     store: Path
@@ -34,13 +34,13 @@ class Places:
     weights_dir: Path | None = None
 
 
-def find_places(
+def find_locations(
     data: Sequence[str] = (),
     weights: Sequence[str] = (),
     store: str | None = None,
     config: str | None = None,
     environment: Mapping[str, str] | None = None,
-) -> Places:
+) -> Locations:
     """Merge flags (`NAME=PATH` texts), environment and config file; raises UsageError with every fault."""
     from backbones import SPECS
     from tasks.registry import get_task, task_names
@@ -73,7 +73,7 @@ def find_places(
     if faults:
         raise UsageError.of(faults)
     chosen_store = store or variables.get("HARNESS_STORE") or stored.get("store") or DEFAULT_STORE
-    return Places(
+    return Locations(
         store=Path(chosen_store).expanduser().absolute(),
         data=merged_data,
         weights=merged_weights,

@@ -15,7 +15,8 @@ from harness.execution.run import RunOutcome, run_session, run_stages
 from harness.execution.schedulers.base import Scheduler
 from harness.planning.expansion import StageBuilder
 from harness.planning.plan import Plan
-from harness.planning.session import Request, Session, cores, open_workbench, session_of
+from harness.planning.request import Request
+from harness.planning.session import Session, cores, open_workbench, session_of
 from harness.reporting.records import records_of
 from harness.stages.base import RunContext
 from harness.store.artifacts import Store

@@ -13,7 +13,8 @@ from harness.execution.run import run_session
 from harness.execution.schedulers.inline import InlineScheduler
 from harness.execution.schedulers.ray_tasks import RayScheduler
 from harness.planning.plan import stage_key
-from harness.planning.session import Request, Session, open_session
+from harness.planning.request import Places, Request, Rows
+from harness.planning.session import Session, open_session
 from harness.reporting.leaderboard import board_of
 from harness.stages.base import RunContext, Stage
 from harness.store.artifacts import Store
@@ -45,7 +46,7 @@ def no_op_trials_seconds(folder: Path, trials: int) -> float:
 
 def cached_suite_seconds(folder: Path, repeats: int) -> list[float]:
     """Seconds of `harness run` on a suite that ran before, imports done: plan, records, MLflow, table."""
-    request = Request(suite="digits_w4a4", budget="smoke", store=str(folder))
+    request = Request(Rows(suite="digits_w4a4", budget="smoke"), Places(store=str(folder)))
     _run(request)
     seconds = []
     for _ in range(repeats):

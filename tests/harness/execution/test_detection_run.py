@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from backbones import SPECS, DataConfig
 from harness.cli.main import app
-from harness.planning.session import Request, open_session
+from harness.planning.request import Machine, Places, Request, Rows
+from harness.planning.session import open_session
 from harness.reporting.detection_pictures import save_comparison, save_detection_pictures
 from harness.reporting.image_grids import Box, from_pixels, with_boxes
 from harness.reporting.records import records_of
@@ -32,7 +33,13 @@ RED = (230, 25, 75)
 def session_of(folder, task="digits_scenes", backbone="digits_yolos"):
     file = folder / "detection_try.yaml"
     file.write_text(SUITE.format(task=task, backbone=backbone))
-    return open_session(Request(suite=str(file), store=str(folder / "store"), cpus_per_trial=1))
+    return open_session(
+        Request(
+            Rows(suite=str(file)),
+            Places(store=str(folder / "store")),
+            Machine(device="cpu", cpus_per_trial=1),
+        )
+    )
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import UsageError
-from harness.suites.locations import find_places
+from harness.suites.locations import find_locations
 
 
 def test_flags_beat_environment_beats_config(tmp_path, monkeypatch):
@@ -12,12 +12,12 @@ def test_flags_beat_environment_beats_config(tmp_path, monkeypatch):
         "data: {imagenet: /from/config}\nweights: {deit_tiny: /c.safetensors}\nstore: /s\nweights_dir: /w\n"
     )
     variables = {"HARNESS_WEIGHTS_DEIT_TINY": "/from/env"}
-    places = find_places(environment=variables)
+    places = find_locations(environment=variables)
     assert str(places.data["imagenet"]) == "/from/config"
     assert str(places.weights["deit_tiny"]) == "/from/env"
     assert str(places.store) == "/s"
     assert str(places.weights_dir) == "/w"
-    flagged = find_places(["imagenet=/flag"], ["deit_tiny=/flag"], "/t", environment=variables)
+    flagged = find_locations(["imagenet=/flag"], ["deit_tiny=/flag"], "/t", environment=variables)
     assert str(flagged.data["imagenet"]) == str(flagged.weights["deit_tiny"]) == "/flag"
     assert str(flagged.store) == "/t"
 
@@ -25,7 +25,7 @@ def test_flags_beat_environment_beats_config(tmp_path, monkeypatch):
 def test_all_faults_at_once_with_near_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError) as error:
-        find_places(["imagnet=/x", "nothing"], ["deit_tiny_=/y"], environment={})
+        find_locations(["imagnet=/x", "nothing"], ["deit_tiny_=/y"], environment={})
     text = str(error.value)
     assert "--data imagnet: unknown name: did you mean imagenet" in text
     assert "--data nothing: write --data NAME=PATH" in text
@@ -37,9 +37,9 @@ def test_a_broken_config_is_named(tmp_path, content):
     file = tmp_path / "c.yaml"
     file.write_text(content)
     with pytest.raises(UsageError, match=r"c\.yaml"):
-        find_places(config=str(file), environment={})
+        find_locations(config=str(file), environment={})
 
 
 def test_a_named_config_has_to_exist(tmp_path):
     with pytest.raises(UsageError, match="no config file"):
-        find_places(config=str(tmp_path / "absent.yaml"), environment={})
+        find_locations(config=str(tmp_path / "absent.yaml"), environment={})

@@ -1,0 +1,101 @@
+"""What a user asks for, as typed: which rows, where things lie, on what machine. Checks nothing.
+
+Each field is declared once, with its option's flags and help; `harness.cli.options` builds the command line
+from these dataclasses, and Python code fills them by hand:
+
+    Request(Rows(suite="digits_w4a4", seeds=("0", "1")), Places(store="results"), Machine(device="cpu"))
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def option(
+    default: Any, *flags: str, help: str, commas: bool = False, low: float | None = None, metavar: str = ""
+) -> Any:
+    """A dataclass field that is a command-line option; `commas` marks a comma-separated list of words.
+
+    Without flags the option is named after the field. `low` is the lowest valid number.
+    """
+    metadata = {"flags": flags, "help": help, "commas": commas, "low": low, "metavar": metavar}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What to run: a suite, narrowed and changed."""
+
+    suite: str = option("", "--suite", "-s", help="A suite's name, or a YAML file.")
+    methods: tuple[str, ...] = option(
+        (), "--methods", "--method", "-m", help="Only these methods, comma-separated.", commas=True
+    )
+    backbones: tuple[str, ...] = option(
+        (), "--backbones", "--backbone", help="Only these backbones, comma-separated.", commas=True
+    )
+    bits: tuple[str, ...] = option((), "--bits", help="Only these bit-widths: w4a4,w4a8.", commas=True)
+    seeds: tuple[str, ...] = option((), "--seeds", help="Only these seeds: 0,1,2.", commas=True)
+    engines: tuple[str, ...] = option(
+        (),
+        "--engines",
+        "--engine",
+        help="Run the methods with these engines instead of their own.",
+        commas=True,
+    )
+    budget: str | None = option(None, "--budget", help="paper, fast or smoke.")
+    scope: str | None = option(
+        None, "--scope", help="What is quantized: whole, heads_8bit or backbone (heads in full precision)."
+    )
+    assignments: tuple[str, ...] = option(
+        (), "--set", help="method.field=value, engine.field=value or method.engine.field=value."
+    )
+    set_files: tuple[str, ...] = option(
+        (), "--set-file", help="Settings that `harness tune` found: its best.yaml."
+    )
+    plugins: tuple[str, ...] = option(
+        (), "--plugin", help="A Python file with a method or an engine of your own."
+    )
+    oracle: bool = option(
+        False, "--oracle", help="Also score every epoch on the report split, as a marked column."
+    )
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where data, weights and results lie."""
+
+    data: tuple[str, ...] = option(
+        (), "--data", help="Where data lie: imagenet=DIR (holding val/), coco=DIR, images=DIR."
+    )
+    weights: tuple[str, ...] = option((), "--weights", help="A backbone's weights: deit_tiny=FILE.")
+    store: str | None = option(None, "--store", help="Folder of results; default dfq-store.")
+    config: str | None = option(
+        None, "--config", help="YAML file with data, weights and store; default harness.yaml."
+    )
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How the work is done; no field of it changes an answer."""
+
+    scheduler: str = option("ray", "--scheduler", help="ray (workers in parallel) or inline (this process).")
+    ray_address: str | None = option(None, "--ray-address", help="Address of a running Ray cluster.")
+    device: str = option("auto", "--device", help="auto, cpu, cuda or cuda:N.")
+    cpus_per_trial: int | None = option(
+        None, "--cpus-per-trial", help="CPU threads per stage; default fills the cores.", low=1
+    )
+    gpus_per_trial: float | None = option(
+        None, "--gpus-per-trial", help="GPUs per stage; 0.5 puts two stages on one GPU.", low=0
+    )
+    batch_size: int = option(32, "--batch-size", help="Images per forward pass in evaluation.", low=1)
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything that chooses what is run, where and how."""
+
+    rows: Rows = field(default_factory=Rows)
+    places: Places = field(default_factory=Places)
+    machine: Machine = field(default_factory=Machine)
