@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError, UsageError
 from harness.planning.request import Request
 from harness.planning.session import load_plugins, open_workbench
-from harness.store.artifacts import Store
+from harness.store import Store, open_store
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -58,7 +58,7 @@ def fetch(request: Request, console: Any) -> Specimens:
     Raises UsageError for wrong requests, HarnessError when there are no real images to compare with.
     """
     from backbones import load_backbone
-    from harness.stages.run_stage import stored_student
+    from harness.stages.rebuild import stored_student
     from tasks.base import DataError
 
     builder, context = open_workbench(_completed(request))
@@ -68,14 +68,14 @@ def fetch(request: Request, console: Any) -> Specimens:
         stages = {name: _stages(builder, name) for name in (*REFERENCES, *suite.methods)}
     except DataError as error:
         raise UsageError(str(error)) from None
-    store = Store(context.store).create()
+    store = open_store(context.store).create()
     reasons = _run(list(builder.stages.values()), context, store, console)
     teacher = load_backbone(backbone, context.weights[backbone], context.device)
     sets, failures = {}, []
     for name, (images, student) in stages.items():
         reason = reasons.get(images.key) or reasons.get(student.key)
         if reason is None:
-            model = stored_student(store, student.key, teacher, store.meta(student.key))
+            model = stored_student(store, student.key, teacher)
             sets[name] = Specimen(store.tensors(images.key)["images"], model)
         elif name == "real_data":
             raise HarnessError(f"there are no real images to compare with: {reason}")

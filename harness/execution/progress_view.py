@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.execution.schedulers.base import Event
 from harness.stages.base import Stage
-from harness.store.artifacts import Store
+from harness.store import Store
 
 
 class TimeLeft:

@@ -13,7 +13,8 @@ from harness.execution.schedulers.base import Scheduler
 from harness.planning.session import Session, cores
 from harness.reporting.records import records_of
 from harness.stages.base import RunContext, Stage, StageResult
-from harness.store.artifacts import Store
+from harness.stages.facts import evaluation_facts
+from harness.store import Store
 from results.record import Record
 
 
@@ -83,7 +84,7 @@ def _gate(session: Session, allow_fp_mismatch: bool) -> list[str]:
         if failure is not None and not session.store.holds(stage.key):
             faults.append(f"{backbone}: the full-precision evaluation failed: {failure['reason']}")
             continue
-        result = full_precision_gate(SPECS[backbone], session.store.meta(stage.key))
+        result = full_precision_gate(SPECS[backbone], evaluation_facts(session.store, stage.key))
         if not result.passed and not allow_fp_mismatch:
             faults.append(result.message)
         elif result.message:

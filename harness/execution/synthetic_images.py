@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, UsageError
 from harness.planning.request import Request
 from harness.planning.session import open_workbench
-from harness.store.artifacts import Store
+from harness.stages.facts import student_facts, synthesis_facts
+from harness.store import open_store
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +21,7 @@ class StoredImages:
     """Images (n, C, H, W) in normalized space, with what their stage said of them."""
 
     images: Tensor
-    final_losses: dict[str, float]
+    final_losses: Mapping[str, float]
     seconds: float
     """What their synthesis took when it ran."""
 
@@ -43,15 +45,15 @@ def synthetic_images(request: Request, console: Any) -> StoredImages:
         stage = builder.quantization(name, engine, backbone, builder.suite.bits[0], seed, None)
     else:
         stage = builder.synthesis(name, engine, backbone, seed)
-    store = Store(context.store).create()
+    store = open_store(context.store).create()
     if not store.holds(stage.key):
         with RunView([stage], 0, store, 1, console) as view:
             result = InlineScheduler().run([stage], context, view.on_event)[stage.key]
         if result.status not in ("done", "cached"):
             raise HarnessError(f"{stage.label}: {result.reason}")
-    meta = store.meta(stage.key)
+    facts = (student_facts if builder.is_coupled(name) else synthesis_facts)(store, stage.key)
     return StoredImages(
         images=store.tensors(stage.key)["images"],
-        final_losses=meta.get("final_losses", {}),
-        seconds=meta["cost"]["synthesis_seconds"],
+        final_losses=facts.final_losses,
+        seconds=facts.cost.synthesis_seconds or 0.0,
     )

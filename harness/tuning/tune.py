@@ -19,7 +19,7 @@ from harness.planning.request import Request
 from harness.planning.session import Session, cores, open_workbench, session_of
 from harness.reporting.records import records_of
 from harness.stages.base import RunContext
-from harness.store.artifacts import Store
+from harness.store import open_store
 from harness.suites.suite import TUNED, Suite, engines_of
 from harness.tuning import outcome as found
 from harness.tuning import studies
@@ -166,7 +166,7 @@ class _Preparation:
 
     def make_parents(self, scheduler: Scheduler, console: Any) -> None:
         """What every try is scored with: the teacher's answers on the tuning split, or synthetic images."""
-        store = Store(self.context.store)
+        store = open_store(self.context.store)
         stage = self.subject.probe or self.subject.reference
         if store.holds(stage.key):
             return
@@ -180,7 +180,7 @@ class _Preparation:
         study = self._study()
         self._queue(study, owners, console)
         parent = tracker.open_search(self.name, self._facts())
-        store = Store(self.context.store)
+        store = open_store(self.context.store)
         directions = [DIRECTIONS[name] for name in self.subject.objectives]
         title = f"{self.name}, {len(self.space.dimensions)} settings"
         with SearchView(title, self.subject.objectives, directions, self.space, store, console) as view:
