@@ -68,20 +68,24 @@ def run_stage(stage: Stage, context: RunContext, on_report: Callable[[], None] =
 
 def synthesize(stage: Stage, context: RunContext, store: Store, progress: Any) -> Artifact:
     """Images from the teacher alone (or drawn from real data, for the reference that says so)."""
+    from methods.base import SynthesisTask
+
     teacher = teacher_of(stage, context)
     settings = stage.settings
     synthesizer = _synthesizer(settings)
-    extra: dict[str, Any] = {}
+    real_images: tuple[Tensor, Tensor] | None = None
     if synthesizer.needs_real_images:
         task = task_of(settings["task"], context)
-        extra["real_images"] = task.calibration_images(teacher, synthesizer.config.images, settings["seed"])
-    with measured(context.device) as cost, no_data([] if extra else list(context.data.values())):
+        real_images = task.calibration_images(teacher, synthesizer.config.images, settings["seed"])
+    with measured(context.device) as cost, no_data([] if real_images else list(context.data.values())):
         images, notes = _synthesized(
             lambda attempt: synthesizer.synthesize(
-                teacher,
-                generator=_generator(settings["seed"], f"synthesize/{attempt}"),
-                progress=progress,
-                **extra,
+                SynthesisTask(
+                    teacher,
+                    _generator(settings["seed"], f"synthesize/{attempt}"),
+                    progress,
+                    real_images=real_images,
+                )
             )
         )
     return _stored_images(images), {
@@ -94,7 +98,7 @@ def synthesize(stage: Stage, context: RunContext, store: Store, progress: Any) -
 
 def quantize(stage: Stage, context: RunContext, store: Store, progress: Any) -> Artifact:
     """A quantized copy of the teacher, from stored images or from images made along the way."""
-    from methods.base import CoupledImages, FixedImages, SyntheticImages
+    from methods.base import CoupledImages, FixedImages, QuantizationTask, SyntheticImages
     from methods.bits import Bits
     from methods.scope import WIDTH_OF_HEADS
 
@@ -117,12 +121,14 @@ def quantize(stage: Stage, context: RunContext, store: Store, progress: Any) -> 
             generator = _generator(settings["seed"], f"synthesize/{attempt}")
             source = CoupledImages(_synthesizer(settings), teacher, generator, progress)
         student = engine.quantize(
-            teacher,
-            source,
-            bits,
-            generator=_generator(settings["seed"], f"quantize/{attempt}"),
-            progress=progress,
-            on_epoch=monitors if monitors.all else None,
+            QuantizationTask(
+                teacher,
+                source,
+                bits,
+                _generator(settings["seed"], f"quantize/{attempt}"),
+                progress,
+                on_epoch=monitors if monitors.all else None,
+            )
         )
         if isinstance(source, CoupledImages):
             assert source.latest is not None
