@@ -17,6 +17,7 @@ from harness.stages.base import RunContext, Stage, StageResult, StageStopped, St
 from harness.stages.cost import environment, measured
 from harness.stages.data_guard import data_allowed, no_data
 from harness.store.artifacts import Store
+from tasks.base import EvaluationOptions
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -177,10 +178,7 @@ def evaluate(stage: Stage, context: RunContext, store: Store, progress: Any) -> 
             model,
             teacher,
             settings["split"],
-            reference=reference,
-            batch_size=context.batch_size,
-            keep_outputs=reference is None,
-            progress=progress,
+            EvaluationOptions(reference, context.batch_size, reference is None, progress),
         )
     tensors = {f"outcomes.{name}": values for name, values in evaluation.outcomes.items()}
     if evaluation.outputs is not None:
@@ -281,7 +279,9 @@ class _Oracle:
         with data_allowed():
             task = task_of(self._stage.settings["oracle"]["task"], self._context)
             teacher = teacher_of(self._stage, self._context)
-            scores = task.evaluate(student, teacher, "report", batch_size=self._context.batch_size)
+            scores = task.evaluate(
+                student, teacher, "report", EvaluationOptions(batch_size=self._context.batch_size)
+            )
         self.best = max(self.best, scores.metrics[task.primary_metric])
 
 
