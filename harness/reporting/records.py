@@ -7,10 +7,8 @@ from typing import Any
 from harness.errors import ArtifactError
 from harness.planning.plan import Plan, Trial
 from harness.store.artifacts import Store
+from results.metrics import compared_with_itself
 from results.record import Record
-
-_AGREES_WITH_ITSELF = {"agreement": 100.0, "kl": 0.0}
-"""What full precision has where it was measured, free of the rounding of stored outputs."""
 
 
 def records_of(plan: Plan, store: Store) -> list[Record]:
@@ -42,7 +40,7 @@ def _record(plan: Plan, trial: Trial, store: Store, reference: dict[str, Any] | 
         return Record(**shared, **_failure(plan, trial, store), protocol=dict(trial.protocol))
     metrics = dict(meta["metrics"])
     if trial.method == "fp32":
-        metrics |= {name: exact for name, exact in _AGREES_WITH_ITSELF.items() if name in metrics}
+        metrics |= {name: exact for name, exact in compared_with_itself().items() if name in metrics}
     outcomes, scores = _per_image(store, trial.evaluation, meta["metric"])
     return Record(
         **shared,
