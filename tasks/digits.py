@@ -75,8 +75,10 @@ class Digits(Task):
 
 
 def _batches(digits: DigitsData, backbone: Backbone, batch_size: int) -> Iterator[Batch]:
-    images = normalized(digits.images, backbone.data)
-    for part, labels in zip(images.split(batch_size), digits.labels.split(batch_size), strict=True):
+    import torch
+
+    images = torch.split(normalized(digits.images, backbone.data), batch_size)
+    for part, labels in zip(images, torch.split(digits.labels, batch_size), strict=True):
         yield Batch(part, labels)
 
 

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backbones.base import Backbone
 from backbones.preprocessing.transforms import is_image
@@ -132,6 +132,7 @@ def _listed(folder: Path, prefix: str) -> dict[str, list[Sample]]:
 @functools.cache
 def _class_indices() -> dict[str, int]:
     """WordNet id -> class index, 0 to 999."""
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
-    return {wnid: index for index, wnid in enumerate(ImageNetInfo("imagenet-1k").label_names())}
+    info: Any = ImageNetInfo("imagenet-1k")
+    return {wnid: index for index, wnid in enumerate(info.label_names())}
