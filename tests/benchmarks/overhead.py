@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from harness.execution.run import run_session
+from harness.execution.schedulers.base import Work
 from harness.execution.schedulers.inline import InlineScheduler
 from harness.execution.schedulers.ray_tasks import RayScheduler
 from harness.planning.plan import stage_key
@@ -34,9 +35,9 @@ def no_op_trials_seconds(folder: Path, trials: int) -> float:
     scheduler = RayScheduler()
     try:
         warm_up = [_stage("synthesize", -1, {}), _stage("synthesize", -2, {})]
-        scheduler.run(warm_up, RunContext(store=folder), lambda event: None)
+        scheduler.run(Work(warm_up, RunContext(store=folder), lambda event: None))
         start = time.perf_counter()
-        results = scheduler.run(stages, RunContext(store=folder), lambda event: None)
+        results = scheduler.run(Work(stages, RunContext(store=folder), lambda event: None))
         seconds = time.perf_counter() - start
     finally:
         scheduler.close()
