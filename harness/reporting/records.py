@@ -21,31 +21,14 @@ def records_of(plan: Plan, store: Store) -> list[Record]:
 
 def _record(plan: Plan, trial: Trial, store: Store, reference: EvaluationFacts | None) -> Record:
     facts = _facts(store, trial.evaluation)
-    shared: dict[str, Any] = {
-        "trial": trial.evaluation,
-        "method": trial.method,
-        "synthesizer": trial.synthesizer,
-        "engine": trial.engine,
-        "backbone": trial.backbone,
-        "bits": str(trial.bits),
-        "task": trial.task,
-        "track": trial.track,
-        "budget": trial.budget,
-        "seed": trial.seed,
-        "settings": trial.settings,
-        "weights_sha256": trial.weights_sha256,
-        "data_use": trial.data_use,
-        "split": trial.split,
-        "tuning": trial.tuning,
-    }
     if facts is None:
-        return Record(**shared, **_failure(plan, trial, store), protocol=dict(trial.protocol))
+        return Record(**trial.identity(), **_failure(plan, trial, store), protocol=dict(trial.protocol))
     metrics = dict(facts.metrics)
     if trial.method == "fp32":
         metrics |= {name: exact for name, exact in compared_with_itself().items() if name in metrics}
     outcomes, scores = _per_image(store, trial.evaluation, facts.metric)
     return Record(
-        **shared,
+        **trial.identity(),
         status="ok",
         metric=facts.metric,
         metrics=metrics,

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from harness.errors import ArtifactError
-from harness.store.artifacts import Store
+from harness.store import Store, open_store
 
 
 @pytest.fixture
 def store(tmp_path) -> Store:
-    return Store(tmp_path / "store").create()
+    return open_store(tmp_path / "store").create()
 
 
 def test_an_artifact_comes_back_as_written(store):
@@ -79,7 +79,7 @@ def test_torn_side_files_count_as_absent(store):
 
 
 def _hold(root, ready):
-    with Store(root).claim("k"):
+    with open_store(root).claim("k"):
         ready.set()
         time.sleep(60)
 
