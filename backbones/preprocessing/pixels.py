@@ -19,7 +19,7 @@ def normalized(pixels: Tensor, data: DataConfig) -> Tensor:
 
 
 def denormalized(images: Tensor, data: DataConfig) -> Tensor:
-    """Pixels of normalized images (..., C, H, W): float, in [0, 1] where the images are in the pixel range."""
+    """Pixels of normalized images (..., C, H, W): float, from 0 for black to 1 for white."""
     mean, std = _statistics(data, images.device)
     return images * std + mean
 

@@ -49,10 +49,9 @@ def agree(stage: Stage, context: RunContext, store: Store, progress: Any) -> Art
 
 def compared(student: nn.Module, teacher: Backbone, images: Tensor, batch_size: int) -> Scores:
     """`agreement` in percent of a student with its teacher on images (n, C, H, W); `kl` of classifiers."""
-    from backbones.base import DETECTORS
     from tasks.classification_scoring import score
 
-    if teacher.spec.family in DETECTORS:
+    if teacher.spec.is_detector:
         return _compared_detectors(student, teacher, images, batch_size)
     batches = _batches(images, batch_size)
     return score(student, teacher, batches, total=len(images), labelled=False)

@@ -175,7 +175,6 @@ def with_tuned_file(suite: Suite, file: str) -> Suite:
 def suite_faults(suite: Suite) -> list[tuple[str, str]]:
     """Everything wrong with a suite's contents, as (field, sentence)."""
     from backbones import SPECS
-    from backbones.base import DETECTORS
     from methods.registry import UnknownName, engine_names, get_engine, get_method, method_names
     from tasks.registry import task_names
 
@@ -189,7 +188,7 @@ def suite_faults(suite: Suite) -> list[tuple[str, str]]:
             faults.append(
                 ("backbones", f"{name} is trained on {SPECS[name].dataset}, the suite's task is {suite.task}")
             )
-        elif suite.task == "images" and SPECS[name].family in DETECTORS:
+        elif suite.task == "images" and SPECS[name].is_detector:
             faults.append(("backbones", f"{name} detects objects, the task images needs a classifier"))
     for name in suite.methods:
         try:

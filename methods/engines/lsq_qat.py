@@ -22,7 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from backbones.base import DETECTORS, FAMILIES, Backbone
+from backbones.base import FAMILIES, Backbone
 from methods.base import Engine, EpochMonitor, ImageSource, Progress, silent
 from methods.bits import Bits
 from methods.scope import SCOPES, WIDTH_OF_HEADS, bits_by_name
@@ -119,7 +119,7 @@ class LsqQat(Engine):
                 f"warmup_epochs={self.config.warmup_epochs} leaves none of the {self.config.epochs} epochs "
                 "to train in: raise epochs or lower warmup_epochs"
             )
-        if self.config.distillation == "adadfq" and teacher.spec.family in DETECTORS:
+        if self.config.distillation == "adadfq" and teacher.spec.is_detector:
             raise ValueError(
                 f"distillation=adadfq compares class logits and {teacher.spec.name} is a detector: choose kl"
             )
