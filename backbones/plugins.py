@@ -9,7 +9,7 @@ from typing import Any
 
 
 def entry_points_of(group: str) -> Iterator[tuple[str, Any]]:
-    """Name and loaded object of every entry point of the group; one that does not load warns and is skipped."""
+    """Name and object of every entry point of the group; one that does not load warns and is skipped."""
     for point in importlib.metadata.entry_points(group=group):
         try:
             loaded = point.load()

@@ -79,7 +79,7 @@ class SwinPyramid(nn.Module):
         return tuple(self.fpn(named).values())
 
 
-class RegionProposals(RegionProposalNetwork):
+class RegionProposals(RegionProposalNetwork):  # type: ignore[misc]
     """torchvision's region proposals on mmdet's anchors, without its distinction of training."""
 
     def __init__(self, channels: int) -> None:
@@ -115,7 +115,9 @@ class RegionProposals(RegionProposalNetwork):
         ]
         scores, codes = concat_box_prediction_layers(objectness, deltas)
         boxes = self.box_coder.decode(codes, [torch.cat(anchors)] * batch).view(batch, -1, 4)
-        return self.filter_proposals(boxes, scores, [canvas] * batch, [len(level) for level in anchors])[0]
+        counts = [len(level) for level in anchors]
+        proposals: list[Tensor] = self.filter_proposals(boxes, scores, [canvas] * batch, counts)[0]
+        return proposals
 
 
 class RegionHeads(nn.Module):
@@ -145,7 +147,7 @@ class RegionHeads(nn.Module):
         boxes = self.box_coder.decode_single(deltas, torch.cat(list(proposals)))
         boxes = clip_boxes_to_image(boxes.view(len(boxes), self.num_classes, 4), canvas)
         counts = [len(boxes_of_image) for boxes_of_image in proposals]
-        per_image = zip(logits.softmax(-1).split(counts), boxes.split(counts), strict=True)
+        per_image = zip(torch.split(logits.softmax(-1), counts), torch.split(boxes, counts), strict=True)
         found = [best_of_classes(scores[:, :-1], refined) for scores, refined in per_image]
         masks = self.masks(levels, found)
         extent = boxes.new_tensor([canvas[1], canvas[0]] * 2)
@@ -164,14 +166,15 @@ class RegionHeads(nn.Module):
         """Regions (n, C, 14, 14) -> a mask for every class, (n, classes, 28, 28)."""
         if len(regions) == 0:
             return regions.new_zeros(0, self.num_classes, 2 * _MASK_SIZE, 2 * _MASK_SIZE)
-        return self.mask_predictor(self.mask_head(regions))
+        logits: Tensor = self.mask_predictor(self.mask_head(regions))
+        return logits
 
     def masks(self, levels: Sequence[Tensor], found: Sequence[Detections]) -> tuple[Tensor, ...]:
         """Mask probabilities of the found classes inside the found boxes (pixels), (n, 28, 28) per image."""
         labels = torch.cat([one.labels for one in found])
         logits = self.mask_logits(pooled(levels, [one.boxes for one in found], _MASK_SIZE))
         chosen = logits[torch.arange(len(labels), device=labels.device), labels]
-        return chosen.sigmoid().split([len(one.labels) for one in found])
+        return torch.split(chosen.sigmoid(), [len(one.labels) for one in found])
 
 
 def best_of_classes(scores: Tensor, boxes: Tensor) -> Detections:

@@ -17,6 +17,7 @@ alone. Position embeddings keep the checkpoint's order, [CLS, patches, detection
 from __future__ import annotations
 
 import re
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -43,10 +44,16 @@ class Head(nn.Module):
         self.layers = nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width)])
         self.layers.append(nn.Linear(width, outputs))
 
+    @property
+    def last(self) -> nn.Linear:
+        """The layer that gives the answers."""
+        return cast("nn.Linear", self.layers[-1])
+
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layers."""
         first, second, last = self.layers
-        return last(F.relu(second(F.relu(first(x)))))
+        outputs: Tensor = last(F.relu(second(F.relu(first(x)))))
+        return outputs
 
 
 class ExplicitYolos(nn.Module):
@@ -109,7 +116,9 @@ class ExplicitYolos(nn.Module):
         patches = self.patch_embed(images)
         prefix = torch.cat([self.cls_token, self.det_tokens], dim=1).expand(len(images), -1, -1)
         tokens = self.tokens(torch.cat([prefix, patches], dim=1))
-        return self.embedded(tokens, self.position(self._positions(self.pos_embed, self._grid(images))))
+        position = self.position(self._positions(self.pos_embed, self._grid(images)))
+        embedded: Tensor = self.embedded(tokens, position)
+        return embedded
 
     def answers(self, x: Tensor) -> QueryOutputs:
         """The heads' reading of a block's output (B, N, D)."""
@@ -127,9 +136,10 @@ class ExplicitYolos(nn.Module):
     def _positions(self, embedding: Tensor, grid: tuple[int, int]) -> Tensor:
         """(1, [CLS, patches, detection], D) -> (1, [CLS, detection, patches of the grid], D)."""
         detection = self.num_prefix_tokens - 1
-        cls, patches, det = embedding.split([1, embedding.shape[1] - 1 - detection, detection], dim=1)
+        parts = [1, embedding.shape[1] - 1 - detection, detection]
+        cls, patches, det = torch.split(embedding, parts, dim=1)
         if grid != self.position_grid:
-            plane = patches.transpose(1, 2).unflatten(2, self.position_grid)
+            plane = torch.unflatten(patches.transpose(1, 2), 2, self.position_grid)
             plane = F.interpolate(plane, size=grid, mode="bicubic", align_corners=False)
             patches = plane.flatten(2).transpose(1, 2)
         return torch.cat([cls, det, patches], dim=1)

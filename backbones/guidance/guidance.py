@@ -231,7 +231,7 @@ def _weighted(losses: Tensor, confidence: Tensor) -> Tensor:
 
 def _per_anchor(deltas: Tensor) -> Tensor:
     """(B, anchors * 4, h, w) -> (B, anchors, 4, h, w)."""
-    return deltas.unflatten(1, (-1, 4))
+    return torch.unflatten(deltas, 1, (-1, 4))
 
 
 def _scattered_boxes(count: int, generator: Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""From pixels in [0, 1] to a model's normalized space, and back: all of the project's uses of mean and std."""
+"""From pixels to a model's normalized space and back: the one place where mean and std are applied."""
 
 from __future__ import annotations
 
