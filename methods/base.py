@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from backbones.base import Backbone, Family
+from backbones.base import Backbone
 from methods.bits import Bits
 from methods.scope import Scope
 
@@ -84,8 +84,8 @@ class Synthesizer(ABC):
     """True when images depend on Q (MaskAQ, PSAQ-ViT V2); they are then not reused for another trial."""
     needs_real_images: ClassVar[bool] = False
     """True for the real-data reference alone: the harness puts `real_images` into its task."""
-    families: ClassVar[frozenset[Family]] = frozenset({"vit", "swin"})
-    """Backbone families it supports."""
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
+    """Names of the backbone families it supports; `FAMILIES` for every one, a plug-in's too."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -204,8 +204,8 @@ class Engine(ABC):
     """Where this implementation departs from the paper or code, and why."""
     not_established: ClassVar[tuple[str, ...]] = ()
     """What no source established, with the default taken."""
-    families: ClassVar[frozenset[Family]] = frozenset({"vit", "swin"})
-    """Backbone families it supports."""
+    families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
+    """Names of the backbone families it supports; `FAMILIES` for every one, a plug-in's too."""
     scopes: ClassVar[frozenset[Scope]] = frozenset({"whole"})
     """What it can quantize of a model."""
 

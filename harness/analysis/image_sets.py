@@ -97,7 +97,6 @@ def fetch(request: Request, console: Console) -> Specimens:
 def _completed(request: Request) -> Request:
     """The request with every choice made that an analysis needs; raises UsageError where the user has to."""
     from backbones import SPECS
-    from backbones.base import DETECTORS
     from harness.suites.suite import load_suite
 
     if not request.rows.suite and not request.rows.backbones:
@@ -118,7 +117,7 @@ def _completed(request: Request) -> Request:
     faults += [
         f"--backbone {name}: an analysis compares answers of classifiers, this is a detector"
         for name in request.rows.backbones
-        if name in SPECS and SPECS[name].family in DETECTORS
+        if name in SPECS and SPECS[name].is_detector
     ]
     if faults:
         raise UsageError.of(faults)

@@ -122,7 +122,7 @@ def activation_ranges(teacher: Backbone, images: Tensor, batch_size: int) -> dic
     """
     from methods.base import FixedImages, QuantizationTask, SyntheticImages
     from methods.bits import Bits
-    from methods.engines.psaq_ptq import PsaqPtq, PsaqPtqConfig, quantization_points
+    from methods.engines.psaq_ptq import PsaqPtq, PsaqPtqConfig
     from methods.quantization.activations import MinMaxQuantizer
 
     labels = torch.full((len(images),), -1)
@@ -131,7 +131,7 @@ def activation_ranges(teacher: Backbone, images: Tensor, batch_size: int) -> dic
     task = QuantizationTask(teacher, source, bits, torch.Generator())
     observed = PsaqPtq(PsaqPtqConfig(batch_size=batch_size)).quantize(task)
     places = {"input": "input_quantizer"}
-    places |= {point: f"{point}.output_quantizer" for point in quantization_points(teacher)}
+    places |= {point: f"{point}.output_quantizer" for point in teacher.quantization_points()}
     ranges = {}
     for point, place in places.items():
         quantizer: Any = observed.get_submodule(place)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from backbones.base import DETECTORS, FAMILIES, Backbone
+from backbones.base import FAMILIES, Backbone
 from methods.base import Engine, Evidence, QuantizationTask, SyntheticImages, TrainingFailed
 from methods.bits import Bits
 from methods.scope import SCOPES, WIDTH_OF_HEADS, bits_by_name
@@ -65,7 +65,7 @@ class PsaqPtq(Engine):
         student = quantizable_copy(teacher)
         bits_of = bits_by_name(teacher, bits, self.scope)
         quantize_input(student, MinMaxQuantizer(bits.activations).to(teacher.device))
-        for name in quantization_points(teacher):
+        for name in teacher.quantization_points():
             own = bits_of(name)
             if own is not None:
                 quantize_output(student, name, MinMaxQuantizer(own.activations).to(teacher.device))
@@ -122,47 +122,6 @@ class PsaqPtq(Engine):
                 task.progress(index + 1, len(batches), {})
         _quantize_weights(student, bits_by_name(task.teacher, task.bits, self.scope))
         _require_finite_ranges(student)
-
-
-def quantization_points(teacher: Backbone) -> list[str]:
-    """Names of the modules whose output PSAQ-ViT's code quantizes; the input image comes on top.
-
-    In a detector also every layer of neck and heads, but for the mask head's transposed convolution.
-    """
-    from backbones.families.explicit import ExplicitBlock, ExplicitSwinBlock
-
-    swin = teacher.is_windowed
-    # In Swin the convolution's output is quantized before patch_embed's norm, and patch_embed's after it.
-    points = (
-        ["patch_embed.proj", "patch_embed"] if swin else ["patch_embed", "tokens", "position", "embedded"]
-    )
-    if teacher.spec.family == "mask_rcnn":
-        points = [f"backbone.body.{point}" for point in points]
-    inside = ["norm1", "attn.qkv", "attn.logits", *(["attn.bias", "attn.biased"] if swin else [])]
-    inside += ["attn.av", "attn.proj", "residual1", "norm2", "mlp.act", "mlp.fc2", "residual2"]
-    for name, module in teacher.model.named_modules():
-        if isinstance(module, ExplicitBlock | ExplicitSwinBlock):
-            points += [f"{name}.{point}" for point in inside]
-        elif name.endswith("downsample") and hasattr(module, "reduction"):
-            points += [f"{name}.norm", f"{name}.reduction"]
-        elif name.startswith(("mid_position.", "mid_embedded.")):  # YOLOS adds positions between blocks too
-            points.append(name)
-    if teacher.spec.family in DETECTORS:
-        return [*points, *_layers_of_heads(teacher)]
-    # ViT quantizes the CLS token alone after the last norm; fc_norm is the first module that sees only it.
-    return [*points, *(["norm", "head.global_pool"] if swin else ["fc_norm"]), "head"]
-
-
-def _layers_of_heads(teacher: Backbone) -> list[str]:
-    """Names of the norms, linear layers and convolutions of a detector's neck and heads."""
-    from torch import nn
-
-    kinds = nn.LayerNorm | nn.Linear | nn.Conv2d
-    return [
-        name
-        for name, module in teacher.model.named_modules()
-        if isinstance(module, kinds) and teacher.is_of_heads(name)
-    ]
 
 
 def _quantize_weights(student: nn.Module, bits_of: Callable[[str], Bits | None]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from backbones.base import DETECTORS, Backbone
+from backbones.base import Backbone
 from backbones.families.explicit import AttentionTaps
 from methods.base import QuantizationTask, TrainingFailed
 from methods.engines.augmentation import training_view
@@ -180,7 +180,7 @@ def _require_trainable(settings: TrainingSettings, teacher: Backbone) -> None:
             f"warmup_epochs={settings.warmup_epochs} leaves none of the {settings.epochs} epochs "
             "to train in: raise epochs or lower warmup_epochs"
         )
-    if settings.distillation == "adadfq" and teacher.spec.family in DETECTORS:
+    if settings.distillation == "adadfq" and teacher.spec.is_detector:
         raise ValueError(
             f"distillation=adadfq compares class logits and {teacher.spec.name} is a detector: choose kl"
         )

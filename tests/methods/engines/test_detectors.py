@@ -9,13 +9,12 @@ import torch
 from torch import nn
 
 from backbones import Backbone
-from backbones.base import DETECTORS, FAMILIES
+from backbones.base import FAMILIES
 from methods import configure, engine_names, get_engine
 from methods.base import FixedImages, QuantizationTask, SyntheticImages
 from methods.bits import Bits
 from methods.engines.distillation import structural_head_distillation
 from methods.engines.lsq_qat import LsqQat, LsqQatConfig
-from methods.engines.psaq_ptq import quantization_points
 from methods.engines.training import head_distillation
 from methods.quantization.activations import ActivationQuantizer
 from methods.quantization.fake_quantize import symmetric_weights
@@ -34,7 +33,7 @@ def engine_of(name: str, scope: str = "whole", **settings):
 
 
 def quantized(engine, teacher: Backbone, bits: Bits = W4A4, count: int = 4) -> nn.Module:
-    images = pictures(teacher, count) if teacher.spec.family in DETECTORS else blobs(count)
+    images = pictures(teacher, count) if teacher.spec.is_detector else blobs(count)
     source = FixedImages(SyntheticImages(images, teacher.guidance.nothing(count)))
     return engine.quantize(
         QuantizationTask(teacher, source, bits, generator=torch.Generator().manual_seed(0))
@@ -78,7 +77,7 @@ def test_eight_bits_are_close_to_full_precision_and_a_stored_student_comes_back(
 
 def test_psaq_observes_every_step_of_yolos():
     teacher = detector("yolos")
-    points = quantization_points(teacher)
+    points = teacher.quantization_points()
     # 4 embedding steps, 10 in each of 2 blocks, 2 between them, the last norm, 3 layers in each of 2 heads
     assert len(points) == 4 + 2 * 10 + 2 + 1 + 2 * 3
     student = quantized(engine_of("psaq_ptq"), teacher)
@@ -89,7 +88,7 @@ def test_psaq_observes_every_step_of_yolos():
 
 def test_psaq_observes_every_layer_of_mask_r_cnn_but_the_transposed_convolution():
     teacher = detector("mask_rcnn")
-    points = set(quantization_points(teacher))
+    points = set(teacher.quantization_points())
     kinds = nn.Linear | nn.Conv2d
     layers = {name for name, module in teacher.model.named_modules() if isinstance(module, kinds)}
     # As in PSAQ-ViT's code, the second half of an MLP is watched behind its activation.
@@ -208,7 +207,7 @@ def test_psaq_quantizes_what_the_scope_says(name, scope):
         original = teacher.model.get_submodule(place).weight
         wanted = original if bits is None else symmetric_weights(original, bits)
         assert torch.equal(student.get_submodule(place).weight, wanted)
-    for point in quantization_points(teacher):
+    for point in teacher.quantization_points():
         expected = bits_by_name(teacher, W4A4, scope)(point)
         quantizer = getattr(student.get_submodule(point), "output_quantizer", None)
         assert getattr(quantizer, "bits", None) == (expected and expected.activations)

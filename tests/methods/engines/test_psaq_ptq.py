@@ -10,7 +10,7 @@ import torch
 
 from methods.base import ImageSource, QuantizationTask, SyntheticImages, TrainingFailed
 from methods.bits import Bits
-from methods.engines.psaq_ptq import PsaqPtq, PsaqPtqConfig, quantization_points
+from methods.engines.psaq_ptq import PsaqPtq, PsaqPtqConfig
 from methods.quantization.activations import MinMaxQuantizer
 from methods.quantization.fake_quantize import symmetric_weights
 from tests.methods.tiny import FAMILIES, blobs, source_of, tiny
@@ -36,7 +36,7 @@ def ranges(student: torch.nn.Module) -> dict[str, tuple[float, float]]:
 )
 def test_every_point_of_the_released_code_is_observed(family, count):
     seen = ranges(quantized(family, blobs(4), Bits(8, 8)))
-    assert len(seen) == count == len(quantization_points(tiny(family))) + 1
+    assert len(seen) == count == len(tiny(family).quantization_points()) + 1
     assert all(low < high for low, high in seen.values())
 
 
