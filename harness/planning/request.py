@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 
 def option(
@@ -28,6 +28,7 @@ def option(
 class Rows:
     """What to run: a suite, narrowed and changed."""
 
+    panel: ClassVar[str] = "What to run"
     suite: str = option("", "--suite", "-s", help="A suite's name, or a YAML file.")
     methods: tuple[str, ...] = option(
         (), "--methods", "--method", "-m", help="Only these methods, comma-separated.", commas=True
@@ -66,6 +67,7 @@ class Rows:
 class Places:
     """Where data, weights and results lie."""
 
+    panel: ClassVar[str] = "Where things lie"
     data: tuple[str, ...] = option(
         (), "--data", help="Where data lie: imagenet=DIR (holding val/), coco=DIR, images=DIR."
     )
@@ -80,6 +82,7 @@ class Places:
 class Machine:
     """How the work is done; no field of it changes an answer."""
 
+    panel: ClassVar[str] = "How it runs"
     scheduler: str = option("ray", "--scheduler", help="ray (workers in parallel) or inline (this process).")
     ray_address: str | None = option(None, "--ray-address", help="Address of a running Ray cluster.")
     device: str = option("auto", "--device", help="auto, cpu, cuda or cuda:N.")
