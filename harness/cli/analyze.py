@@ -33,7 +33,7 @@ class AnalysisOutput:
     """How the analysis is shown, and where its plots go."""
 
     panel: ClassVar[str] = "Output"
-    format: str = option("table", "--format", "-f", help="table, md, csv or json.")
+    format: str = option("table", "--format", "-f", help="Format: table, md, csv or json.", metavar="NAME")
     output: str = option("analysis", "--output", "-o", help="Folder for the plots.", metavar="DIR")
 
 

@@ -20,6 +20,7 @@ Row = dict[str, Any]
 
 
 def suites(verbose: bool) -> list[Row]:
+    """Every shipped suite, and what it runs."""
     rows = []
     for name in suite_names():
         suite = load_suite(name)
@@ -40,6 +41,7 @@ def suites(verbose: bool) -> list[Row]:
 
 
 def methods(verbose: bool) -> list[Row]:
+    """Every method: what it sees, and the rows of published tables that are its own."""
     rows = []
     for name in method_names():
         method = get_method(name)
@@ -71,6 +73,7 @@ def _published(method: Method) -> list[str]:
 
 
 def engines(verbose: bool) -> list[Row]:
+    """Every engine, and the families it quantizes."""
     rows = []
     for name in engine_names():
         engine = get_engine(name)
@@ -92,6 +95,7 @@ def engines(verbose: bool) -> list[Row]:
 
 
 def backbones(verbose: bool) -> list[Row]:
+    """Every backbone: its family, weights, transform and reference score."""
     rows = []
     for spec in SPECS.values():
         row: Row = {
@@ -115,6 +119,7 @@ def _transform(data: DataConfig) -> str:
 
 
 def tasks(verbose: bool) -> list[Row]:
+    """Every task: what is measured, and where its data come from."""
     rows = []
     for name in task_names():
         task = get_task(name)

@@ -29,9 +29,13 @@ class LeaderboardOptions:
     """How the leaderboard is shown."""
 
     panel: ClassVar[str] = "Output"
-    format: str = option("table", "--format", "-f", help="table, md, csv, json, latex or html.")
+    format: str = option(
+        "table", "--format", "-f", help="Format: table, md, csv, json, latex or html.", metavar="NAME"
+    )
     output: str | None = option(None, "--output", "-o", help="Write to this file instead.", metavar="FILE")
-    published: bool = option(True, help="Show published numbers beside the measured ones.")
+    published: bool = option(
+        True, "--published/--no-published", help="Show published numbers beside the measured ones."
+    )
 
 
 @with_options(Rows, Places, LeaderboardOptions, Tracking, required=("suite",))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
@@ -13,7 +14,7 @@ from harness.cli import catalogue
 from harness.cli.options import with_options
 from harness.cli.terminal import output_console
 from harness.errors import UsageError
-from harness.planning.request import Rows
+from harness.planning.request import Rows, option
 from harness.planning.session import load_plugins
 
 if TYPE_CHECKING:
@@ -39,24 +40,34 @@ _ROWS = {
 }
 
 
-@with_options(Rows, only=("plugins",))
+@dataclass(frozen=True)
+class Listing:
+    """How the list is shown."""
+
+    panel: ClassVar[str] = "Output"
+    format: str = option("table", "--format", "-f", help="Format: table or json.", metavar="NAME")
+    verbose: bool = option(
+        False, "--verbose", "-v", help="Also sources, deviations, open points and every setting."
+    )
+
+
+@with_options(Rows, Listing, only=("plugins", "format", "verbose"))
 def list_things(
     rows: Rows,
-    kind: Annotated[Kind, typer.Argument(help="What to list.")],
-    format: str = typer.Option("table", "--format", "-f", help="table or json."),
-    verbose: bool = typer.Option(
-        False, "--verbose", "-v", help="Also sources, deviations, open points and every setting."
-    ),
+    listing: Listing,
+    kind: Annotated[
+        Kind, typer.Argument(help="suites, methods, engines, backbones or tasks.", metavar="KIND")
+    ],
 ) -> None:
     """List what there is to run and what is known of it."""
-    if format not in ("table", "json"):
-        raise UsageError(f"--format {format}: one of table, json")
+    if listing.format not in ("table", "json"):
+        raise UsageError(f"--format {listing.format}: one of table, json")
     load_plugins(rows.plugins)
-    found = _ROWS[kind](verbose)
-    if format == "json":
+    found = _ROWS[kind](listing.verbose)
+    if listing.format == "json":
         json.dump(found, sys.stdout, indent=2, default=str)
         sys.stdout.write("\n")
-    elif verbose:
+    elif listing.verbose:
         _print_details(found)
     else:
         _print_table(kind.value, found)

@@ -44,7 +44,12 @@ def _version(distribution: str) -> str:
 @app.callback()
 def _harness(
     version: bool = typer.Option(
-        False, "--version", help="Show the version and exit.", is_eager=True, callback=_print_version
+        False,
+        "--version",
+        help="Show the version and exit.",
+        is_eager=True,
+        metavar="",
+        callback=_print_version,
     ),
 ) -> None:
     pass

@@ -37,10 +37,17 @@ class Option:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """The flags as declared, or made of the field's name: `--dry-run`, `--published/--no-published`."""
+        """The flags as declared, or made of the field's name."""
         name = self.field.name.replace("_", "-")
-        made = f"--{name}/--no-{name}" if isinstance(self.field.default, bool) else f"--{name}"
-        return self.field.metadata["flags"] or (made,)
+        return self.field.metadata["flags"] or (f"--{name}",)
+
+    @property
+    def _metavar(self) -> str:
+        """What `--help` shows in the place of a value: nothing beside a switch."""
+        if isinstance(self.field.default, bool):
+            return ""
+        number = isinstance(self.field.default, int) or self.field.metadata["low"] is not None
+        return "N" if number else "TEXT"
 
     def parameter(self, required: bool, text: str) -> inspect.Parameter:
         """The parameter that Typer reads; tuples are options that may be repeated."""
@@ -49,7 +56,7 @@ class Option:
             *self.flags,
             help=text or metadata["help"],
             min=metadata["low"],
-            metavar=metadata["metavar"] or None,
+            metavar=metadata["metavar"] or self._metavar,
             rich_help_panel=getattr(self.kind, "panel", None),
             autocompletion=completer(self.field.name),
         )

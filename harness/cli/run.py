@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 EPILOG = (
-    "harness run --suite digits_w4a4   |   "
+    "harness run --suite digits_w4a4\n\n"
     "harness run --suite imagenet_w4a8 --backbones deit_tiny --budget fast --data imagenet=DIR "
     "--weights deit_tiny=FILE"
 )

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import typer
 
@@ -15,22 +14,20 @@ from harness.cli.scheduling import scheduler_of
 from harness.cli.stopping import stoppable
 from harness.cli.terminal import output_console
 from harness.cli.tracking import Tracking
+from harness.cli.tuning_report import print_board, print_closing, print_tuned
 from harness.errors import UsageError
-from harness.execution.run import RunOutcome
 from harness.execution.schedulers.base import Scheduler
 from harness.planning.request import Machine, Places, Request, Rows, option
-from harness.planning.session import Session, open_workbench
-from harness.reporting.leaderboard import board_of
-from harness.tuning.tune import Tuned, TuneOptions, final_suite, measure_final, tune_method, write_suite
-from results.renderers import render
+from harness.planning.session import open_workbench
+from harness.tuning.tune import TuneOptions, final_suite, measure_final, tune_method, write_suite
 from results.tracking import Tracker
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 EPILOG = (
-    "harness tune --suite digits_w3a3 --method maskaq --trials 30   |   "
-    "harness tune --suite digits_w3a3 --all-methods --budget-seconds 300   |   "
+    "harness tune --suite digits_w3a3 --method maskaq --trials 30\n\n"
+    "harness tune --suite digits_w3a3 --all-methods --budget-seconds 300\n\n"
     "harness run --suite digits_w3a3 --methods maskaq --set-file dfq-store/studies/STUDY/best.yaml"
 )
 
@@ -47,14 +44,20 @@ class Search(TuneOptions):
         help="Seconds of search per method; a try that ends later does not count.",
         low=1,
     )
-    sampler: str = option("tpe", help="tpe, gp, random, grid or nsga2.")
+    sampler: str = option(
+        "tpe", help="How settings are proposed: tpe, gp, random, grid or nsga2.", metavar="NAME"
+    )
     pruner: str | None = option(
-        None, help="median (the default), hyperband or none; several objectives are not pruned."
+        None,
+        help="How bad tries end early: median (the default), hyperband or none. With several objectives "
+        "none does.",
+        metavar="NAME",
     )
     objective: str | None = option(
         None,
         help="agreement (data-free; the default) or accuracy (on the tuning split), with costs beside it as "
         "in accuracy,seconds: seconds, gpu_seconds, peak_memory_mb.",
+        metavar="NAMES",
     )
     space: str | None = option(
         None, help="YAML file that narrows or widens what is searched.", metavar="FILE"
@@ -71,7 +74,7 @@ class Search(TuneOptions):
     jobs: int | None = option(
         None, help="Tries at once; 1 repeats exactly. The default fills the cores.", low=1
     )
-    seed: int = option(0, help="Seed of the sampler.")
+    seed: int = option(0, help="Seed of the sampler.", metavar="N")
     probe: str | None = option(
         None,
         help="Method whose images measure the agreement; default fdd, on detectors psaq_vit.",
@@ -88,7 +91,7 @@ class Comparison:
         False, "--all-methods", help="Search every method of the suite with the same budget each."
     )
     final_seeds: tuple[str, ...] = option(
-        (), help="Seeds of default against best; default three that no try used.", commas=True
+        (), help="Seeds of default against best; default three that no try used.", commas=True, metavar="N"
     )
 
 
@@ -153,7 +156,7 @@ def _tune(
             tracker,
             console,
         )
-        _print_tuned(tuned, options, console)
+        print_tuned(tuned, console)
         found.append(tuned)
     if all(tuned.best is None for tuned in found):
         return False
@@ -161,76 +164,11 @@ def _tune(
     suite = final_suite(builder.suite, found, options.final_seeds, name)
     session, outcome = measure_final(suite, request, scheduler, console, with_anchors=options.equally)
     tracker.log(outcome.records, suite.name)
-    _print_board(outcome, console)
+    print_board(outcome, console)
     path = context.store / "studies" / f"{name}.yaml"
     write_suite(path, suite)
-    _print_closing(session, path, found, tracker.uri, console)
+    print_closing(session, path, found, tracker.uri, console)
     return outcome.all_good
-
-
-def _print_tuned(tuned: Tuned, options: TuneOptions, console: Console) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    if tuned.best is None:
-        console.print(
-            f"{tuned.study}: no trial finished; {tuned.folder / 'trials.csv'} tells why", markup=False
-        )
-        return
-    objectives = tuned.facts["objective"].split(", ")
-    said = _valued(objectives, tuned.values)
-    before = (
-        f"; before the search {_valued(objectives, tuned.default_values)}" if tuned.default_values else ""
-    )
-    table = Table(
-        title=escape(f"{tuned.study}: best of {tuned.facts['trials']} trials, {said}{before}"),
-        title_justify="left",
-        caption="importance: share in the spread of the first objective (PED-ANOVA)"
-        if tuned.shares
-        else None,
-        caption_justify="left",
-    )
-    for column in ("setting", "before", "best", "importance"):
-        table.add_column(column, justify="left" if column == "setting" else "right")
-    for dimension in tuned.space.dimensions:
-        share = tuned.shares.get(dimension.name)
-        best = tuned.best.get(dimension.name, dimension.default)
-        importance = "" if share is None else f"{share:.2f}"
-        table.add_row(dimension.name, _short(dimension.default), _short(best), importance)
-    console.print(table)
-    for point in tuned.front:
-        console.print(
-            f"Pareto front: try {point['number']}, {_valued(objectives, point['values'])}", markup=False
-        )
-
-
-def _print_board(outcome: RunOutcome, console: Console) -> None:
-    print(render(board_of(outcome.records), "table", console=console))
-    for note in outcome.notes:
-        console.print(f"note: {note}", markup=False)
-
-
-def _print_closing(session: Session, path: Path, found: list[Tuned], uri: str, console: Console) -> None:
-    seeds = ", ".join(map(str, session.suite.seeds))
-    lines = [
-        f"Compared on the report split with seeds {seeds}; the search scored its tries on "
-        f"{found[0].facts['split']} and other seeds.",
-        *(
-            f"Best settings of {t.space.method}: {t.folder / 'best.yaml'}"
-            for t in found
-            if t.best is not None
-        ),
-        f"The comparison as a suite: {path} (MLflow: {uri})",
-    ]
-    console.print("\n".join(lines), markup=False, soft_wrap=True)
-
-
-def _valued(objectives: list[str], values: tuple[float, ...]) -> str:
-    return ", ".join(f"{name} {value:.2f}" for name, value in zip(objectives, values, strict=True))
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _whole_numbers(words: Sequence[str]) -> tuple[int, ...]:
