@@ -55,9 +55,7 @@ class Listing:
 def list_things(
     rows: Rows,
     listing: Listing,
-    kind: Annotated[
-        Kind, typer.Argument(help="suites, methods, engines, backbones or tasks.", metavar="KIND")
-    ],
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
 ) -> None:
     """List what there is to run and what is known of it."""
     if listing.format not in ("table", "json"):
