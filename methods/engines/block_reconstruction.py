@@ -44,11 +44,11 @@ class BlockReconstruction(RepqPtq):
         "iterations and learning rate": "note",
         "input and target of a block": "ours",
     }
-    deviations = (
+    deviations: ClassVar[tuple[str, ...]] = (
         "the reconstruction follows what others note of it: the code of SARDFQ and I&S-ViT could not be read",
         *RepqPtq.deviations,
     )
-    not_established = (
+    not_established: ClassVar[tuple[str, ...]] = (
         "the input of a block: what the quantized blocks before it give",
         "the target of a block: the full-precision model alone",
         "whether biases, LayerNorm and Swin's patch merging are trained: they are not touched",

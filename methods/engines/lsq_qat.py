@@ -63,7 +63,7 @@ class LsqQat(Engine):
         "scopes": "ours",
         "budgets fast and smoke": "ours",
     }
-    deviations = (
+    deviations: ClassVar[tuple[str, ...]] = (
         "mode fixed (default) starts the activation ranges by least squared error and keeps softmax outputs "
         "on unsigned levels; mode faithful does as released",
         "learned scales have a floor of 1e-8 in both modes; the released code has none",
@@ -73,7 +73,7 @@ class LsqQat(Engine):
         "the gradient factor 0.01 of the classifier in mode faithful also holds for Swin, whose released "
         "path does not run",
     )
-    not_established = (
+    not_established: ClassVar[tuple[str, ...]] = (
         "learning rate, distillation coefficient and weight decay of published rows other than DeiT-S W3A3: "
         "the code's defaults",
         "the coefficient of the head distillation behind the published table: 10, the code's default",

@@ -47,13 +47,13 @@ class PsaqPtq(Engine):
         "calibration": "code",
         "scopes": "ours",
     }
-    deviations = (
+    deviations: ClassVar[tuple[str, ...]] = (
         "whether a range has been observed is a flag; the code takes x_max == 0 for not yet",
         "Swin's relative position bias is quantized after the gather from its table, which has the same "
         "extremes",
         "images come in batches, whose extremes are joined; the code makes one pass over all of them",
     )
-    not_established = (
+    not_established: ClassVar[tuple[str, ...]] = (
         "settings of the percentile and OMSE observers that the paper also tries: min-max alone is offered",
     )
 
