@@ -8,6 +8,7 @@ from harness.errors import ArtifactError
 from harness.planning.plan import Plan, Trial
 from harness.store.artifacts import Store
 from results.record import Record
+from results.statistics import pack_outcomes, pack_scores
 
 _AGREES_WITH_ITSELF = {"agreement": 100.0, "kl": 0.0}
 """What full precision has where it was measured, free of the rounding of stored outputs."""
@@ -67,8 +68,6 @@ def _failure(plan: Plan, trial: Trial, store: Store) -> dict[str, Any]:
 
 def _per_image(store: Store, key: str, metric: str) -> tuple[dict[str, str], dict[str, str]]:
     """Every outcome that is right or wrong, and the ranking one where it is a number; packed."""
-    from results.statistics import pack_outcomes, pack_scores
-
     prefix = "outcomes."
     values = {name[len(prefix) :]: v for name, v in store.tensors(key).items() if name.startswith(prefix)}
     real = {name: v for name, v in values.items() if v.dtype.is_floating_point}
