@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from harness.execution.run import RunOutcome
     from harness.planning.request import Request
     from harness.planning.session import Session
-    from harness.tuning.tune import Tuned, TuneOptions
+    from harness.tuning.options import TuneOptions
+    from harness.tuning.tune import Tuned
 
 EPILOG = (
     "harness tune --suite digits_w3a3 --method maskaq --trials 30   |   "
@@ -93,7 +94,7 @@ def tune(
 ) -> None:
     """Search a method's settings; ends with the best as a file and its measured gain over the defaults."""
     from harness.errors import UsageError
-    from harness.tuning.tune import TuneOptions
+    from harness.tuning.options import TuneOptions
 
     if all_methods == bool(method):
         raise UsageError("choose with --method NAME what is searched, or give --all-methods")
