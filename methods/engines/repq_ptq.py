@@ -45,6 +45,7 @@ class RepqPtq(Engine):
     """Quantizes every layer's input and weights with percentile ranges; nothing is trained."""
 
     Config = RepqPtqConfig
+    config: RepqPtqConfig
     families = FAMILIES
     scopes = frozenset(SCOPES)
     title = "RepQ-ViT (post-training, percentile ranges)"
@@ -59,7 +60,7 @@ class RepqPtq(Engine):
         "calibration images": "code",
         "scopes": "ours",
     }
-    deviations = (
+    deviations: ClassVar[tuple[str, ...]] = (
         "mode fixed (default) rounds the mean zero point of the channels, and searches the ranges of GELU "
         "outputs by the error behind the next LayerNorm; mode faithful does as released",
         "scales have a floor of 1e-8, and a constant channel's range reaches zero",
@@ -67,7 +68,7 @@ class RepqPtq(Engine):
         "a detector is calibrated on the method's images; the released script takes the first batch of the "
         "evaluation data",
     )
-    not_established = (
+    not_established: ClassVar[tuple[str, ...]] = (
         "calibration with more than 32 images: a shuffle by seed and the first 32",
         "published values at W4A8 and W5A5: none were read",
     )
