@@ -91,6 +91,7 @@ class GeneratorSynthesizer(Synthesizer):
     """
 
     config: GeneratorConfig
+    keeps_pixel_range = False
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
