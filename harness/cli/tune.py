@@ -19,7 +19,8 @@ from harness.errors import UsageError
 from harness.execution.schedulers.base import Scheduler
 from harness.planning.request import Machine, Places, Request, Rows, option
 from harness.planning.session import open_workbench
-from harness.tuning.tune import TuneOptions, final_suite, measure_final, tune_method, write_suite
+from harness.tuning.options import TuneOptions
+from harness.tuning.tune import final_suite, measure_final, tune_method, write_suite
 from results.tracking import Tracker
 
 if TYPE_CHECKING:
