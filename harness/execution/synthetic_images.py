@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import UsageError
+from harness.execution.ensure import require
+from harness.execution.schedulers.inline import InlineScheduler
 from harness.planning.request import Request
 from harness.planning.session import open_workbench
 from harness.stages.facts import student_facts, synthesis_facts
 from harness.store import open_store
+from methods.registry import get_method
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from torch import Tensor
 
 
@@ -26,15 +30,11 @@ class StoredImages:
     """What their synthesis took when it ran."""
 
 
-def synthetic_images(request: Request, console: Any) -> StoredImages:
+def synthetic_images(request: Request, console: Console) -> StoredImages:
     """The images of the request's one method on its one backbone; its stage is shared with every suite.
 
     Raises UsageError for wrong requests and HarnessError when the synthesis fails.
     """
-    from harness.execution.progress_view import RunView
-    from harness.execution.schedulers.inline import InlineScheduler
-    from methods.registry import get_method
-
     builder, context = open_workbench(request)
     name, backbone, seed = request.rows.methods[0], builder.suite.backbones[0], builder.suite.seeds[0]
     method = get_method(name)
@@ -46,11 +46,7 @@ def synthetic_images(request: Request, console: Any) -> StoredImages:
     else:
         stage = builder.synthesis(name, engine, backbone, seed)
     store = open_store(context.store).create()
-    if not store.holds(stage.key):
-        with RunView([stage], 0, store, 1, console) as view:
-            result = InlineScheduler().run([stage], context, view.on_event)[stage.key]
-        if result.status not in ("done", "cached"):
-            raise HarnessError(f"{stage.label}: {result.reason}")
+    require(stage, context, store, InlineScheduler(), console)
     facts = (student_facts if builder.is_coupled(name) else synthesis_facts)(store, stage.key)
     return StoredImages(
         images=store.tensors(stage.key)["images"],

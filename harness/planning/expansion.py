@@ -117,11 +117,12 @@ def _trial(
 
     transform = dataclasses.asdict(SPECS[backbone].data)
     return Trial(
+        trial=evaluation.key,
         method=method,
         synthesizer=method if quantization else "none",
         engine=engine,
         backbone=backbone,
-        bits=bits,
+        bits=str(bits),
         task=builder.suite.task,
         track=track or builder.suite.track,
         budget=builder.suite.budget,
@@ -130,7 +131,6 @@ def _trial(
         settings=settings or {},
         protocol=json.loads(json.dumps({"engine": engine_protocol or {}, "transform": transform})),
         weights_sha256=builder.weights_sha256[backbone],
-        evaluation=evaluation.key,
         quantization=quantization,
         synthesis=synthesis,
         split=split,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from harness.planning.plan import Trial
 from harness.planning.session import Session
-from harness.reporting.image_grids import Box, denormalized, from_pixels, save_rows, with_boxes
+from harness.reporting.image_grids import Box, from_pixels, pictures_of, save_rows, with_boxes
 from harness.stages.base import Stage
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _save_comparisons(
     data = SPECS[backbone].data
     scenes = list(itertools.islice(task.scenes("report", data, ReadingReport()), SHOWN))
     columns = {"full precision": store.tensors(reference.key)["shown"]}
-    for bits in dict.fromkeys(str(trial.bits) for trial in session.plan.trials if trial.quantization):
+    for bits in dict.fromkeys(trial.bits for trial in session.plan.trials if trial.quantization):
         compared = {
             f"{trial.method} + {trial.engine}, seed {trial.seed}": store.tensors(trial.evaluation)["shown"]
             for trial in _first_seeds(session, backbone, bits)
@@ -80,7 +80,7 @@ def _first_seeds(session: Session, backbone: str, bits: str) -> list[Trial]:
     """Per method, engine and settings the first trial that has a result."""
     first: dict[tuple[str, ...], Trial] = {}
     for trial in session.plan.trials:
-        wanted = trial.quantization and (trial.backbone, str(trial.bits)) == (backbone, bits)
+        wanted = trial.quantization and (trial.backbone, trial.bits) == (backbone, bits)
         if wanted and session.store.holds(trial.evaluation):
             settings = json.dumps(trial.settings, sort_keys=True)
             first.setdefault((trial.method, trial.engine, settings), trial)
@@ -124,7 +124,7 @@ def _save_syntheses(session: Session, task: DetectionTask, folder: Path) -> None
         if key is None or key in drawn.values() or not session.store.holds(key):
             continue
         stored = session.store.tensors(key)
-        pictures = denormalized(stored["images"][:_SYNTHESIZED], SPECS[trial.backbone].data)
+        pictures = pictures_of(stored["images"][:_SYNTHESIZED], SPECS[trial.backbone].data)
         panels = [
             with_boxes(_panel(picture), _target_boxes(target, task.class_names))
             for picture, target in zip(pictures, stored["labels"], strict=False)

@@ -9,10 +9,8 @@ from harness.planning.plan import Plan, Trial
 from harness.stages.evaluate import OUTCOMES
 from harness.stages.facts import EvaluationFacts, evaluation_facts
 from harness.store import Store
+from results.metrics import compared_with_itself
 from results.record import Record
-
-_AGREES_WITH_ITSELF = {"agreement": 100.0, "kl": 0.0}
-"""What full precision has where it was measured, free of the rounding of stored outputs."""
 
 
 def records_of(plan: Plan, store: Store) -> list[Record]:
@@ -23,31 +21,14 @@ def records_of(plan: Plan, store: Store) -> list[Record]:
 
 def _record(plan: Plan, trial: Trial, store: Store, reference: EvaluationFacts | None) -> Record:
     facts = _facts(store, trial.evaluation)
-    shared: dict[str, Any] = {
-        "trial": trial.evaluation,
-        "method": trial.method,
-        "synthesizer": trial.synthesizer,
-        "engine": trial.engine,
-        "backbone": trial.backbone,
-        "bits": str(trial.bits),
-        "task": trial.task,
-        "track": trial.track,
-        "budget": trial.budget,
-        "seed": trial.seed,
-        "settings": trial.settings,
-        "weights_sha256": trial.weights_sha256,
-        "data_use": trial.data_use,
-        "split": trial.split,
-        "tuning": trial.tuning,
-    }
     if facts is None:
-        return Record(**shared, **_failure(plan, trial, store), protocol=dict(trial.protocol))
+        return Record(**trial.identity(), **_failure(plan, trial, store), protocol=dict(trial.protocol))
     metrics = dict(facts.metrics)
     if trial.method == "fp32":
-        metrics |= {name: exact for name, exact in _AGREES_WITH_ITSELF.items() if name in metrics}
+        metrics |= {name: exact for name, exact in compared_with_itself().items() if name in metrics}
     outcomes, scores = _per_image(store, trial.evaluation, facts.metric)
     return Record(
-        **shared,
+        **trial.identity(),
         status="ok",
         metric=facts.metric,
         metrics=metrics,

@@ -6,7 +6,6 @@ import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from backbones.base import DETECTORS
 from harness.stages.base import Artifact, RunContext, Stage
 from harness.stages.cost import environment, measured
 from harness.stages.evaluate import OUTCOMES, evaluation_cost, finished_now
@@ -52,7 +51,7 @@ def compared(student: nn.Module, teacher: Backbone, images: Tensor, batch_size: 
 
     The metrics are `agreement` in percent and, of classifiers, `kl` in nats.
     """
-    if teacher.spec.family in DETECTORS:
+    if teacher.spec.is_detector:
         return _compared_detectors(student, teacher, images, batch_size)
     batches = _batches(images, batch_size)
     return score(student, teacher, batches, total=len(images), labelled=False)

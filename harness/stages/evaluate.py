@@ -11,6 +11,7 @@ from harness.stages.facts import Cost, EvaluationFacts, StudentFacts, student_fa
 from harness.stages.progress import StageProgress
 from harness.stages.rebuild import stored_student, task_of, teacher_of
 from harness.store import Store
+from tasks.base import EvaluationOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,10 +44,9 @@ def evaluate(stage: Stage, context: RunContext, store: Store, progress: StagePro
             model,
             teacher,
             settings["split"],
-            reference=reference,
-            batch_size=context.batch_size,
-            keep_outputs=reference is None,
-            progress=progress,
+            EvaluationOptions(
+                reference, context.batch_size, keep_outputs=reference is None, progress=progress
+            ),
         )
     return Artifact(_tensors(found, task), _facts(found, task, split, parent, cost, context))
 

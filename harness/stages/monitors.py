@@ -14,6 +14,7 @@ from harness.stages.data_guard import data_allowed
 from harness.stages.progress import StageProgress
 from harness.stages.rebuild import task_of, teacher_of
 from harness.store import Store
+from tasks.base import EvaluationOptions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -76,5 +77,7 @@ class Oracle:
         with data_allowed():
             task = task_of(self._stage.settings["oracle"]["task"], self._context)
             teacher = teacher_of(self._stage, self._context)
-            scores = task.evaluate(student, teacher, "report", batch_size=self._context.batch_size)
+            scores = task.evaluate(
+                student, teacher, "report", EvaluationOptions(batch_size=self._context.batch_size)
+            )
         self.best = max(self.best, scores.metrics[task.primary_metric])

@@ -16,7 +16,7 @@ from harness.stages.rebuild import engine_of, generator_of, student_state, synth
 from harness.stages.retries import with_retries
 from harness.stages.synthesize import image_tensors
 from harness.store import Store
-from methods.base import CoupledImages, FixedImages, SyntheticImages
+from methods.base import CoupledImages, FixedImages, QuantizationTask, SyntheticImages
 from methods.bits import Bits
 from methods.scope import WIDTH_OF_HEADS
 
@@ -64,12 +64,14 @@ class _Quantization:
 
     def _student(self, source: ImageSource, attempt: int) -> nn.Module:
         return self.engine.quantize(
-            self._teacher,
-            source,
-            Bits.parse(self.recipe.bits),
-            generator=generator_of(self._settings["seed"], f"quantize/{attempt}"),
-            progress=self._progress,
-            on_epoch=self._monitors.or_none(),
+            QuantizationTask(
+                self._teacher,
+                source,
+                Bits.parse(self.recipe.bits),
+                generator_of(self._settings["seed"], f"quantize/{attempt}"),
+                progress=self._progress,
+                on_epoch=self._monitors.or_none(),
+            )
         )
 
 

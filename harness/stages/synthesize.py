@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.stages.base import Artifact, RunContext, Stage
 from harness.stages.cost import environment, measured
@@ -12,6 +12,7 @@ from harness.stages.progress import StageProgress
 from harness.stages.rebuild import generator_of, synthesizer_of, task_of, teacher_of
 from harness.stages.retries import with_retries
 from harness.store import Store
+from methods.base import SynthesisTask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,9 +33,10 @@ def synthesize(stage: Stage, context: RunContext, store: Store, progress: StageP
 
     def make(attempt: int) -> SyntheticImages:
         generator = generator_of(seed, f"synthesize/{attempt}")
-        return synthesizer.synthesize(teacher, generator=generator, progress=progress, **real)
+        return synthesizer.synthesize(SynthesisTask(teacher, generator, progress, real_images=real))
 
-    with measured(context.device) as cost, no_data([] if real else list(context.data.values())):
+    hidden = list(context.data.values()) if real is None else []
+    with measured(context.device) as cost, no_data(hidden):
         images, notes = with_retries(make)
     facts = SynthesisFacts(
         environment=environment(context.device, context.threads),
@@ -53,10 +55,10 @@ def image_tensors(images: SyntheticImages) -> dict[str, Tensor]:
 
 def _real_images(
     synthesizer: Synthesizer, stage: Stage, context: RunContext, teacher: Backbone
-) -> dict[str, Any]:
-    """The argument of the real-data reference, read before its work is measured; none for any other."""
+) -> tuple[Tensor, Tensor] | None:
+    """Images and labels of the real-data reference, read before its work is measured; None for any other."""
     if not synthesizer.needs_real_images:
-        return {}
+        return None
     task = task_of(stage.settings["task"], context)
     count = synthesizer.config.images
-    return {"real_images": task.calibration_images(teacher, count, stage.settings["seed"])}
+    return task.calibration_images(teacher, count, stage.settings["seed"])

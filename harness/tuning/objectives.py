@@ -19,6 +19,7 @@ from harness.stages.base import RunContext
 from harness.stages.facts import EvaluationFacts
 from harness.store import Store
 from methods.settings import suggestion
+from tasks.base import EvaluationOptions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -92,9 +93,8 @@ class TaskWatch:
 
         task = task_of(self.task, context)
         outputs = store.tensors(self.reference)["outputs"].float()
-        found = task.evaluate(
-            student, teacher, "tune", reference=outputs, batch_size=context.batch_size
-        ).metrics
+        options = EvaluationOptions(reference=outputs, batch_size=context.batch_size)
+        found = task.evaluate(student, teacher, "tune", options).metrics
         return found[task.primary_metric]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from harness.execution.schedulers.base import Event, Scheduler
+from harness.execution.schedulers.base import Event, Scheduler, Work
 from harness.planning.expansion import StageBuilder, quantized_trial
 from harness.planning.plan import Plan, Trial
 from harness.stages.base import RunContext, Stage
@@ -131,7 +131,7 @@ class Search:
     def run(self, scheduler: Scheduler) -> None:
         """Search until a limit is reached; an interrupted search leaves its running trials to be resumed."""
         studies.note_seconds(self._study, self._owners.id, 0.0)
-        scheduler.run([], self._context, self._on_event, refill=self._refill, on_tick=self._on_tick)
+        scheduler.run(Work((), self._context, self._on_event, self._refill, self._on_tick))
 
     @property
     def seconds_used(self) -> float:

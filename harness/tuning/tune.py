@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import HarnessError, UsageError
-from harness.execution.run import RunOutcome, run_session, run_stages
+from harness.errors import UsageError
+from harness.execution.ensure import require
+from harness.execution.run import RunOutcome, run_session
 from harness.execution.schedulers.base import Scheduler
 from harness.planning.expansion import StageBuilder
 from harness.planning.plan import Plan
@@ -166,14 +167,9 @@ class _Preparation:
 
     def make_parents(self, scheduler: Scheduler, console: Any) -> None:
         """What every try is scored with: the teacher's answers on the tuning split, or synthetic images."""
-        store = open_store(self.context.store)
-        stage = self.subject.probe or self.subject.reference
-        if store.holds(stage.key):
-            return
         context = dataclasses.replace(self.context, watch=None)
-        result = run_stages([stage], context, store, scheduler, console)[stage.key]
-        if result.status not in ("done", "cached"):
-            raise HarnessError(f"{stage.label}: {result.reason}")
+        stage = self.subject.probe or self.subject.reference
+        require(stage, context, open_store(context.store), scheduler, console)
 
     def run(self, owners: studies.Owners, scheduler: Scheduler, tracker: Tracker, console: Any) -> Tuned:
         """Search, and write what was found."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.execution.run import run_session
+from harness.execution.schedulers.base import Work
 from harness.execution.schedulers.inline import InlineScheduler
 from harness.execution.schedulers.ray_tasks import RayScheduler
 from harness.planning.plan import stage_key
@@ -40,9 +41,9 @@ def no_op_trials_seconds(folder: Path, trials: int) -> float:
     scheduler = RayScheduler()
     try:
         context = RunContext(store=folder, modules=("tests.benchmarks.overhead",))
-        scheduler.run([_stage(-1, {}), _stage(-2, {})], context, lambda event: None)
+        scheduler.run(Work([_stage(-1, {}), _stage(-2, {})], context, lambda event: None))
         start = time.perf_counter()
-        results = scheduler.run(stages, context, lambda event: None)
+        results = scheduler.run(Work(stages, context, lambda event: None))
         seconds = time.perf_counter() - start
     finally:
         scheduler.close()
