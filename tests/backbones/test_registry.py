@@ -9,11 +9,20 @@ import pytest
 import safetensors.torch
 import torch
 
-from backbones import SPECS, backbone_names, family_of, find_weights, get_spec, load_backbone, register
+from backbones import (
+    SPECS,
+    backbone_names,
+    family_of,
+    find_weights,
+    get_spec,
+    load_backbone,
+    register,
+    registry,
+)
 from backbones.base import FAMILIES
 from backbones.families.registry import family_names, get_family
 from backbones.families.vit import Vit
-from backbones.registry import ENTRY_POINT_GROUP, _load_entry_points
+from backbones.registry import ENTRY_POINT_GROUP
 
 
 class Mirrored(Vit):
@@ -100,10 +109,9 @@ def installed(monkeypatch):
         monkeypatch.setattr(
             "importlib.metadata.entry_points", lambda group: points if group == ENTRY_POINT_GROUP else []
         )
-        _load_entry_points.cache_clear()
+        monkeypatch.setattr(registry, "_unread", [ENTRY_POINT_GROUP])
 
-    yield install
-    _load_entry_points.cache_clear()
+    return install
 
 
 def test_installed_plug_ins_are_found(installed):
