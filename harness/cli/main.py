@@ -12,7 +12,7 @@ import sys
 
 import typer
 
-from harness.cli import analyze, doctor, leaderboard, listing, plan, run, synthesize, tune, ui
+from harness.cli import analyze, doctor, leaderboard, listing, plan, run, schema, synthesize, tune, ui
 
 app = typer.Typer(
     name="harness",
@@ -30,6 +30,7 @@ app.command("leaderboard")(leaderboard.show_leaderboard)
 app.command("synthesize", epilog=synthesize.EPILOG)(synthesize.synthesize)
 app.command("analyze", epilog=analyze.EPILOG)(analyze.analyze)
 app.command("ui")(ui.ui)
+app.command("schema", epilog=schema.EPILOG)(schema.schema)
 app.command("doctor")(doctor.doctor)
 
 
