@@ -122,7 +122,8 @@ def _check_images(
     nothing = teacher.guidance.nothing(len(images))
     require(
         labels.shape == nothing.shape and labels.dtype == nothing.dtype,
-        f"{name}: labels are {tuple(labels.shape)} {labels.dtype}, not {tuple(nothing.shape)} {nothing.dtype}",
+        f"{name}: labels are {tuple(labels.shape)} {labels.dtype}, not "
+        f"{tuple(nothing.shape)} {nothing.dtype}",
     )
     check_losses(name, made.final_losses)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from backbones import SPECS, Backbone, find_weights, load_backbone
-from backbones.base import DETECTORS, Family
+from backbones.families.registry import get_family
 from backbones.loading import build_model
 from methods.base import FixedImages, Synthesizer, SyntheticImages
 from methods.registry import get_method
@@ -36,14 +36,14 @@ def untrained(name: str) -> Backbone:
     return Backbone(SPECS[name], model.eval().requires_grad_(False), "x")
 
 
-def teacher_of(family: Family) -> Backbone:
+def teacher_of(family: str) -> Backbone:
     """A tiny teacher of any family: a trained classifier of digits, or a detector with random weights."""
-    return detector(family) if family in DETECTORS else tiny(f"digits_{family}")
+    return detector(family) if get_family(family).detects else tiny(f"digits_{family}")
 
 
 def images_for(teacher: Backbone, count: int, seed: int = 0) -> Tensor:
     """(count, C, H, W) smooth random pictures of the teacher's size, in normalized space."""
-    return pictures(teacher, count, seed) if teacher.spec.family in DETECTORS else blobs(count, seed)
+    return pictures(teacher, count, seed) if teacher.spec.is_detector else blobs(count, seed)
 
 
 def synthesizer(name: str, **overrides: Any) -> Synthesizer:

@@ -23,7 +23,7 @@ from methods.synthesis.attention_priors import (
 )
 from methods.synthesis.loop import Batch
 from methods.synthesis.patch_similarity import patch_similarity_entropy
-from methods.testing.detectors import detector, pictures
+from methods.testing.detectors import DETECTORS, detector, pictures
 from methods.testing.models import disturbed, seeded, synthesizer
 
 ON_DETECTORS = ("gaussian_noise", "real_data", "psaq_vit", "mimiq", "maskaq", "psaq_vit_v2")
