@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from backbones import Backbone
-    from harness.planning.expansion import StageBuilder
+    from harness.planning.stage_builder import StageBuilder
     from harness.stages.base import RunContext, Stage
 
 REFERENCES = ("real_data", "gaussian_noise")
@@ -97,7 +97,7 @@ def fetch(request: Request, console: Console) -> Specimens:
 def _completed(request: Request) -> Request:
     """The request with every choice made that an analysis needs; raises UsageError where the user has to."""
     from backbones import SPECS
-    from harness.suites.suite import load_suite
+    from harness.suites.loading import load_suite
 
     if not request.rows.suite and not request.rows.backbones:
         raise UsageError("nothing to analyse: give --backbone NAME or --suite NAME")

@@ -10,7 +10,7 @@ import dataclasses
 from typing import Any
 
 from backbones import SPECS, DataConfig
-from harness.suites.suite import load_suite, suite_names
+from harness.suites.loading import load_suite, suite_names
 from methods.base import Method
 from methods.bits import Bits
 from methods.registry import engine_names, get_engine, get_method, method_names

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from backbones import SPECS
-from harness.suites.suite import suite_names
+from harness.suites.loading import suite_names
 from methods.registry import engine_names, method_names
 
 Names = Callable[[], Sequence[str]]

@@ -10,7 +10,7 @@ from harness.cli.options import with_options
 from harness.cli.terminal import output_console
 from harness.execution.progress_view import TimeLeft
 from harness.planning.request import Places, Request, Rows, option
-from harness.planning.session import Session, open_session
+from harness.planning.session import Session, open_outline
 from harness.stages.base import Stage
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class PlanOptions:
 @with_options(Rows, Places, PlanOptions, required=("suite",))
 def plan(rows: Rows, places: Places, options: PlanOptions) -> None:
     """Show a suite's stages, what is cached, and the expected cost; run nothing."""
-    print_plan(open_session(Request(rows, places)), output_console(), options.stages)
+    print_plan(open_outline(Request(rows, places)), output_console(), options.stages)
 
 
 def print_plan(session: Session, console: Console, every_stage: bool = False) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harness.errors import HarnessError
 from harness.execution.progress_view import RunView
 from harness.execution.schedulers.base import Scheduler, Work
-from harness.planning.session import cores
+from harness.planning.run_context import cores
 from harness.stages.base import RunContext, Stage, StageResult
 from harness.store import Store
 

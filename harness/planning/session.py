@@ -1,24 +1,35 @@
-"""From what the user typed to a plan: the part that all verbs share."""
+"""From what a user asked for to a plan: every room passed once, every fault said together.
+
+locations -> suite file -> changes -> checks -> weights and device -> plan
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from backbones.registry import SPECS
 from harness.errors import UsageError
-from harness.planning.expansion import StageBuilder, build_plan
+from harness.planning.expansion import build_plan
 from harness.planning.plan import Plan
-from harness.planning.request import Request
+from harness.planning.request import Request, Rows
+from harness.planning.run_context import UNKNOWN, Weights, cores, run_context, weights_of
+from harness.planning.stage_builder import StageBuilder
 from harness.stages.base import RunContext
 from harness.store import Store, open_store
-from harness.suites.locations import Locations, find_locations
-from harness.suites.suite import Suite, load_suite, narrowed, with_overrides, with_tuned_file
-from methods.bits import Bits
-from tasks.registry import get_task
+from harness.suites import changes
+from harness.suites.draft import Draft
+from harness.suites.loading import read_suite, read_tuned
+from harness.suites.locations import Locations, read_locations
+from harness.suites.suite import Suite
+from methods.registry import BrokenPlugin, load_entry_points, load_plugin, plugin_files
+from tasks.base import DataError
+from tasks.registry import get_task, task_names
+
+_WORKBENCH = "workbench"
+"""Name of the suite of a request that names none."""
 
 
 @dataclass(frozen=True)
@@ -35,29 +46,33 @@ class Session:
 
 def open_session(request: Request) -> Session:
     """Check everything that can be checked before work starts; raises UsageError with all faults."""
-    plugins = load_plugins(request.rows.plugins)
-    places = find_locations(
-        request.places.data, request.places.weights, request.places.store, request.places.config
+    checked = _checked(request)
+    session = session_of(checked.suite, checked.context, checked.weights.sha256, checked.notes)
+    if request.machine.cpus_per_trial is not None:
+        return session
+    return dataclasses.replace(
+        session, context=dataclasses.replace(session.context, threads=_threads_for(session.plan))
     )
-    suite, notes = _suite_for(request, set(places.data))
-    context, hashes = _context(request, suite, places, plugins)
-    session = session_of(suite, context, hashes, tuple(notes))
-    if request.machine.cpus_per_trial is None:
-        context = dataclasses.replace(context, threads=_threads_for(session.plan))
-    return dataclasses.replace(session, context=context)
 
 
-def session_of(
-    suite: Suite, context: RunContext, hashes: Mapping[str, str], notes: tuple[str, ...] = ()
-) -> Session:
-    """The session of a checked suite; `hashes` holds that of every backbone's weights. Raises UsageError."""
-    from tasks.base import DataError
+def open_outline(request: Request) -> Session:
+    """The session of a request whose weights or data need not be here: its plan is to be looked at, not run.
 
-    try:
-        plan = build_plan(suite, context, hashes)
-    except DataError as error:
-        raise UsageError(str(error)) from None
-    return Session(suite, context, plan, open_store(context.store), notes)
+    The hub is not asked. Notes say what is missing; content keys are then not final. Raises UsageError with
+    all other faults.
+    """
+    checked = _checked(request, outline=True)
+    known = dict.fromkeys(checked.suite.backbones, UNKNOWN) | dict(checked.weights.sha256)
+    builder = StageBuilder(checked.suite, checked.context, known, outline=True)
+    plan = build_plan(builder)
+    missing = [
+        f"weights of {', '.join(checked.weights.faults)} are not here: content keys are not final"
+        if checked.weights.faults
+        else "",
+        f"{builder.missing_data}: content keys are not final" if builder.missing_data else "",
+    ]
+    notes = (*checked.notes, *filter(None, missing))
+    return Session(checked.suite, checked.context, plan, open_store(checked.context.store), notes)
 
 
 def open_workbench(request: Request) -> tuple[StageBuilder, RunContext]:
@@ -65,113 +80,107 @@ def open_workbench(request: Request) -> tuple[StageBuilder, RunContext]:
 
     Raises UsageError with all faults.
     """
-    plugins = load_plugins(request.rows.plugins)
-    places = find_locations(
-        request.places.data, request.places.weights, request.places.store, request.places.config
-    )
-    suite, _ = _suite_for(request, set(places.data))
-    context, hashes = _context(request, suite, places, plugins)
+    checked = _checked(request)
+    context = checked.context
     if request.machine.cpus_per_trial is None:
         context = dataclasses.replace(context, threads=cores())
-    return StageBuilder(suite, context, hashes), context
+    return StageBuilder(checked.suite, context, checked.weights.sha256), context
 
 
-def _context(
-    request: Request, suite: Suite, places: Locations, plugins: tuple[Path, ...]
-) -> tuple[RunContext, dict[str, str]]:
-    """Where the request runs, and the hash of every backbone's weights."""
-    weights, hashes = _weights_of(suite, places.weights, places.weights_dir)
-    device = _device(request.machine.device)
-    context = RunContext(
-        store=places.store,
-        weights=weights,
-        data=places.data,
-        plugins=plugins,
-        device=device,
-        threads=request.machine.cpus_per_trial or 1,
-        gpus_per_trial=_gpus(request.machine.gpus_per_trial, device),
-        batch_size=request.machine.batch_size,
-    )
-    return context, hashes
+def session_of(
+    suite: Suite, context: RunContext, weights_sha256: Mapping[str, str], notes: tuple[str, ...] = ()
+) -> Session:
+    """The session of a checked suite; `weights_sha256` holds the hash of every backbone's weights.
 
-
-def _suite_for(request: Request, data: set[str]) -> tuple[Suite, list[str]]:
-    """The suite under the request's choices; without its labelled data a task may fall back to another."""
-    notes = []
-    suite = load_suite(request.rows.suite) if request.rows.suite else _workbench(request.rows.backbones[0])
-    fallback = get_task(suite.task).unlabelled_fallback
-    if fallback in data and suite.task not in data:
-        notes.append(f"no data for the task {suite.task}: rows are ranked by agreement with the teacher")
-        suite = dataclasses.replace(suite, task=fallback)
-    suite = dataclasses.replace(_chosen(suite, request), oracle=suite.oracle or request.rows.oracle)
-    for file in request.rows.set_files:
-        suite = with_tuned_file(suite, file)
-    return with_overrides(suite, request.rows.assignments), notes
-
-
-def _workbench(backbone: str) -> Suite:
-    """A suite without methods or bits, to be filled with what a request chooses."""
-    from backbones import SPECS
-
-    task = SPECS[backbone].dataset if backbone in SPECS else "digits"
-    return Suite(name="workbench", task=task, backbones=(backbone,), bits=(), methods=())
-
-
-def _chosen(suite: Suite, request: Request) -> Suite:
-    """The suite narrowed to the request's methods, backbones, bits, seeds, engines, scope and budget.
-
-    A suite's overrides belong to its own budget: under another one they would make its name a lie.
+    Raises UsageError when the task's data cannot be used.
     """
-    if request.rows.budget not in (None, suite.budget):
-        suite = dataclasses.replace(suite, budget=request.rows.budget, overrides={})
-    if request.rows.scope is not None:
-        suite = dataclasses.replace(suite, scope=request.rows.scope)
-    return narrowed(
-        suite,
-        {
-            "methods": request.rows.methods,
-            "backbones": request.rows.backbones,
-            "bits": _parsed(request.rows.bits, Bits.parse, "--bits"),
-            "seeds": _parsed(request.rows.seeds, int, "--seeds"),
-            "engines": request.rows.engines,
-        },
-    )
-
-
-def _parsed(texts: Sequence[str], parse: Callable[[str], Any], option: str) -> list[Any]:
-    values, faults = [], []
-    for text in texts:
-        try:
-            values.append(parse(text))
-        except ValueError as error:
-            faults.append(
-                f"{option}: '{text}' is not a whole number" if parse is int else f"{option}: {error}"
-            )
-    if faults:
-        raise UsageError.of(faults)
-    return values
-
-
-def _weights_of(
-    suite: Suite, given: Mapping[str, Path], folder: Path | None
-) -> tuple[dict[str, Path], dict[str, str]]:
-    from backbones import SPECS, WeightsError, find_weights, sha256_of_file
-
-    paths, faults = {}, []
-    for name in suite.backbones:
-        try:
-            paths[name] = find_weights(SPECS[name], given.get(name), folder)
-        except WeightsError as error:
-            faults.append(str(error))
-    if faults:
-        raise UsageError.of(faults)
-    return paths, {name: sha256_of_file(path) for name, path in paths.items()}
+    try:
+        plan = build_plan(StageBuilder(suite, context, weights_sha256))
+    except DataError as error:
+        raise UsageError(str(error)) from None
+    return Session(suite, context, plan, open_store(context.store), notes)
 
 
 def load_plugins(files: Sequence[str]) -> tuple[Path, ...]:
     """Register installed plug-ins and the given files; raises UsageError with every broken one."""
-    from methods.registry import BrokenPlugin, load_entry_points, load_plugin, plugin_files
+    loaded, faults = _read_plugins(files)
+    if faults:
+        raise UsageError.of(faults)
+    return loaded
 
+
+@dataclass(frozen=True)
+class _Checked:
+    """A request without faults."""
+
+    suite: Suite
+    context: RunContext
+    weights: Weights
+    notes: tuple[str, ...]
+
+
+def _checked(request: Request, *, outline: bool = False) -> _Checked:
+    """What the request means; raises UsageError with everything that is wrong with it.
+
+    In an `outline` weights may be missing.
+    """
+    plugins, plugin_faults = _read_plugins(request.rows.plugins)
+    places = request.places
+    locations, location_faults = read_locations(places.data, places.weights, places.store, places.config)
+    draft = _draft(request.rows, locations)
+    weights = weights_of(draft.suite.backbones, locations, download=not outline)
+    context, device_faults = run_context(locations, request.machine, weights, plugins)
+    faults = [*plugin_faults, *draft.all_faults(), *location_faults, *device_faults]
+    if not outline:
+        faults += weights.faults.values()
+    if faults:
+        data_faults = [] if outline else _data_faults(draft.suite, locations)
+        raise UsageError.of(list(dict.fromkeys([*faults, *data_faults])))
+    return _Checked(draft.suite, context, weights, draft.notes)
+
+
+def _draft(rows: Rows, locations: Locations) -> Draft:
+    """The suite that the request names, with its changes on top."""
+    draft = read_suite(rows.suite) if rows.suite else _workbench(rows.backbones)
+    draft = changes.without_labels(draft, locations.data)
+    draft = changes.with_budget(draft, rows.budget)
+    draft = changes.with_scope(draft, rows.scope)
+    draft = changes.narrowed(
+        draft,
+        {
+            "methods": rows.methods,
+            "backbones": rows.backbones,
+            "bits": rows.bits,
+            "seeds": rows.seeds,
+            "engines": rows.engines,
+        },
+    )
+    draft = changes.with_oracle(draft, rows.oracle)
+    for file in rows.set_files:
+        draft = changes.with_tuned(draft, read_tuned(file))
+    return changes.with_assignments(draft, rows.assignments)
+
+
+def _workbench(backbones: Sequence[str]) -> Draft:
+    """A suite without methods or bits, to be filled with what a request chooses."""
+    name = backbones[0] if backbones else ""
+    task = SPECS[name].dataset if name in SPECS else "digits"
+    return Draft(Suite(name=_WORKBENCH, task=task, backbones=tuple(backbones[:1]), bits=(), methods=()))
+
+
+def _data_faults(suite: Suite, locations: Locations) -> list[str]:
+    """What is wrong with the data, said beside other faults; without any, making the plan reads the data."""
+    if suite.task not in task_names():
+        return []
+    task = get_task(suite.task)
+    try:
+        task(locations.data.get(task.data_name or "")).facts("report")
+    except DataError as error:
+        return [str(error)]
+    return []
+
+
+def _read_plugins(files: Sequence[str]) -> tuple[tuple[Path, ...], list[str]]:
     load_entry_points()
     faults = []
     for file in files:
@@ -179,39 +188,10 @@ def load_plugins(files: Sequence[str]) -> tuple[Path, ...]:
             load_plugin(Path(file))
         except BrokenPlugin as error:
             faults.append(str(error))
-    if faults:
-        raise UsageError.of(faults)
-    return plugin_files()
-
-
-def _device(wanted: str) -> str:
-    if wanted == "cpu":
-        return wanted
-    import torch
-
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if not wanted.startswith("cuda"):
-        raise UsageError(f"--device {wanted}: one of auto, cpu, cuda, cuda:N")
-    if not torch.cuda.is_available():
-        raise UsageError(f"--device {wanted}: torch sees no GPU here; `harness doctor` tells more")
-    return wanted
-
-
-def _gpus(wanted: float | None, device: str) -> float:
-    if wanted is not None:
-        if wanted < 0:
-            raise UsageError(f"--gpus-per-trial {wanted:g}: at least 0")
-        return wanted
-    return 1.0 if device.startswith("cuda") else 0.0
+    return plugin_files(), faults
 
 
 def _threads_for(plan: Plan) -> int:
     """Threads per stage so that the widest front of independent trials fills the cores once."""
     width = len({trial.synthesis or trial.quantization for trial in plan.trials if trial.quantization})
     return max(1, cores() // max(1, min(cores(), width)))
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from backbones.names import suggestion
 from harness.errors import UsageError
-from harness.planning.expansion import StageBuilder
 from harness.planning.request import Request
-from harness.planning.session import cores, open_workbench
+from harness.planning.run_context import cores
+from harness.planning.session import open_workbench
+from harness.planning.stage_builder import StageBuilder
 from harness.stages.base import RunContext, Stage
 from harness.suites.suite import Suite, engines_of
 from harness.tuning import studies

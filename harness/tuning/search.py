@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from harness.execution.schedulers.base import Event, Scheduler, Work
-from harness.planning.expansion import StageBuilder, quantized_trial
+from harness.planning.expansion import quantized_trial
 from harness.planning.plan import Plan, Trial
+from harness.planning.stage_builder import StageBuilder
 from harness.stages.base import RunContext, Stage
 from harness.stages.facts import evaluation_facts
 from harness.store import open_store

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from harness.cli.main import app
 from harness.errors import UsageError
+from harness.suites.loading import load_suite, suite_names
 from harness.suites.schema import suite_schema
-from harness.suites.suite import load_suite, suite_names
 
 SUITES = Path(__file__).resolve().parents[3] / "harness" / "suites"
 HEADER = "# yaml-language-server: $schema=suite.schema.json"

@@ -6,7 +6,8 @@ from harness.cli.options import narrowing
 from harness.errors import UsageError
 from harness.planning.request import Places, Request, Rows
 from harness.planning.session import open_session
-from harness.suites.suite import load_suite, narrowed, suite_names, with_overrides
+from harness.suites.loading import load_suite, suite_names
+from harness.suites.suite import narrowed, with_overrides
 from methods.engines.psaq_ptq import PsaqPtq
 
 GOOD = """\

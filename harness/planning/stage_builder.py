@@ -1,0 +1,257 @@
+"""Makes the stages of a suite: the settings of each, what decides its answer, and the content key of both."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from backbones.registry import SPECS, family_of
+from harness.errors import UsageError
+from harness.planning.code_digest import PROJECT, code_digest
+from harness.planning.plan import stage_key
+from harness.stages import agreement
+from harness.stages.base import Kind, RunContext, Stage
+from harness.suites.suite import ANCHORS, TUNED, Suite, engines_of, merged
+from methods.base import Synthesizer
+from methods.bits import Bits
+from methods.registry import get_engine, get_method
+from methods.settings import configure
+from tasks.base import DataError, Split, SplitFacts
+from tasks.registry import get_task
+
+_UNREAD = SplitFacts(sample_count=10**9, digest="unknown", labelled=True, whole=False)
+"""Stands for a split whose data are not here: enough samples for whatever a suite asks."""
+
+
+class StageBuilder:
+    """Makes each stage of a suite once; trials that need the same one share it."""
+
+    def __init__(
+        self,
+        suite: Suite,
+        context: RunContext,
+        weights_sha256: Mapping[str, str],
+        *,
+        outline: bool = False,
+    ) -> None:
+        """`weights_sha256` holds the hash of every backbone's weights.
+
+        With `outline` the plan is only to be looked at: missing data are noted in `missing_data`.
+        """
+        self.suite = suite
+        self.weights_sha256 = weights_sha256
+        self.stages: dict[str, Stage] = {}
+        self.missing_data = ""
+        """Why the task's data cannot be read; empty where they can."""
+        self._outline = outline
+        self._known_facts: dict[Split, SplitFacts] = {}
+        self._task_class = get_task(suite.task)
+        self._task = self._task_class(context.data.get(self._task_class.data_name or ""))
+
+    def variants(self, name: str) -> list[StageBuilder]:
+        """This builder, and one per variant of the method; all fill the same stages."""
+        builders = [self]
+        for changes in self.suite.variants.get(name, ()):
+            builders.append(self.varied(name, changes))
+        return builders
+
+    def varied(self, name: str, changes: Mapping[str, Any]) -> StageBuilder:
+        """A builder with some of a method's settings changed, which fills the same stages.
+
+        The key `tuned` of the changes says how a search found them and is no setting.
+        """
+        fields = {key: value for key, value in changes.items() if key != TUNED}
+        tuned = {**self.suite.tuned, **({name: changes[TUNED]} if TUNED in changes else {})}
+        overrides = {**self.suite.overrides, name: merged(self.suite.overrides.get(name, {}), fields)}
+        varied = copy.copy(self)
+        varied.suite = dataclasses.replace(self.suite, overrides=overrides, tuned=tuned, variants={})
+        return varied
+
+    def is_coupled(self, name: str) -> bool:
+        """Whether the method's images depend on the student, so that they cannot be shared."""
+        synthesizer = get_method(name).synthesizer
+        return synthesizer is not None and synthesizer.needs_student
+
+    def synthesis_config(self, name: str, engine: str) -> Any:
+        """The synthesizer's config under budget and overrides.
+
+        An anchor gets as many images as the largest of the suite's methods on the same engine (real images:
+        at most what the tune split holds), unless the suite says how many: fewer would explain a difference.
+        """
+        synthesizer = _synthesizer_of(name)
+        overrides = self.suite.overrides.get(name, {})
+        own = {key: value for key, value in overrides.items() if not isinstance(value, Mapping)}
+        if name in ANCHORS and "images" not in own:
+            own |= self._images_of_rivals(engine)
+            if synthesizer.needs_real_images:
+                wanted = configure(synthesizer.Config, self.suite.budget, own).images
+                own["images"] = max(1, min(wanted, self._facts("tune").sample_count))
+        return configure(synthesizer.Config, self.suite.budget, own)
+
+    def _images_of_rivals(self, engine: str) -> dict[str, int]:
+        rivals = [
+            getattr(self.synthesis_config(name, engine), "images", 0)
+            for name in self.suite.methods
+            if engine in engines_of(self.suite, get_method(name))
+        ]
+        return {"images": max(rivals)} if rivals and max(rivals) > 0 else {}
+
+    def engine_config(self, name: str, engine: str) -> Any:
+        """The engine's config: budget, then the method's preset, the engine's overrides, the method's own."""
+        method = get_method(name)
+        preset: Mapping[str, Any] = {}
+        if method.engine_settings is not None and engine == method.engine:
+            preset = method.engine_settings(self.synthesis_config(name, engine))
+        nested = self.suite.overrides.get(name, {}).get(engine, {})
+        fields = {**preset, **self.suite.overrides.get(engine, {}), **nested}
+        return configure(get_engine(engine).Config, self.suite.budget, fields)
+
+    def reference(self, backbone: str, split: Split = "report") -> Stage:
+        """Scores the full-precision teacher on a split and keeps its logits."""
+        return self._evaluation(backbone, f"fp32 {backbone}", {}, split)
+
+    def synthesis(
+        self, name: str, engine: str, backbone: str, seed: int, after: tuple[str, ...] = ()
+    ) -> Stage:
+        """Makes images from the teacher alone; bits and engine do not enter (an anchor's image count may)."""
+        synthesizer = _synthesizer_of(name)
+        files = [_file_of(synthesizer)]
+        settings = {**self._teacher(backbone), **self._made_by(name, engine), "seed": seed}
+        if synthesizer.needs_real_images:
+            settings |= {"task": self.suite.task, "tune": self._facts("tune").digest}
+            files.append(_file_of(self._task_class))
+        return self._stage("synthesize", f"{name} {backbone} seed {seed}", settings, {}, files, after)
+
+    def quantization(
+        self,
+        name: str,
+        engine: str,
+        backbone: str,
+        bits: Bits,
+        seed: int,
+        synthesis: Stage | None,
+        after: tuple[str, ...] = (),
+    ) -> Stage:
+        """Makes the student from the images of `synthesis`, or, where it is None, from images on the way."""
+        files = [_file_of(get_engine(engine))]
+        settings = {
+            **self._teacher(backbone),
+            "engine": engine,
+            "engine_config": plain(self.engine_config(name, engine)),
+            "bits": str(bits),
+            "scope": self.suite.scope,
+            "seed": seed,
+        }
+        if synthesis is None:
+            synthesizer = get_method(name).synthesizer
+            assert synthesizer is not None
+            settings |= self._made_by(name, engine)
+            files.append(_file_of(synthesizer))
+        if self.suite.oracle:
+            settings["oracle"] = {"task": self.suite.task, "samples": self._facts("report").digest}
+        label = f"{name} ({engine}) {backbone} {bits} seed {seed}"
+        parents = {"images": synthesis.key} if synthesis else {}
+        return self._stage("quantize", label, settings, parents, files, after)
+
+    def evaluation(
+        self, backbone: str, quantization: Stage, reference: Stage, split: Split = "report"
+    ) -> Stage:
+        """Scores a student against the task's split and against the teacher's logits on the same."""
+        parents = {"student": quantization.key, "reference": reference.key}
+        return self._evaluation(backbone, quantization.label, parents, split)
+
+    def agreement(self, backbone: str, quantization: Stage, images: Stage) -> Stage:
+        """Compares a student with the teacher on synthetic images; no real image takes part."""
+        return self._stage(
+            "agree",
+            quantization.label,
+            {**self._teacher(backbone), "split": "synthetic"},
+            {"student": quantization.key, "images": images.key},
+            [Path(agreement.__file__)],
+        )
+
+    def _evaluation(self, backbone: str, label: str, parents: Mapping[str, str], split: Split) -> Stage:
+        settings = {
+            **self._teacher(backbone),
+            "task": self.suite.task,
+            "split": split,
+            "samples": self._facts(split).digest,
+        }
+        return self._stage("evaluate", label, settings, parents, [_file_of(self._task_class)])
+
+    def _facts(self, split: Split) -> SplitFacts:
+        """Read once for all variants: a whole validation set has 50,000 names."""
+        if split not in self._known_facts:
+            self._known_facts[split] = self._read_facts(split)
+        return self._known_facts[split]
+
+    def _read_facts(self, split: Split) -> SplitFacts:
+        try:
+            return self._task.facts(split)
+        except DataError as error:
+            if not self._outline:
+                raise
+            self.missing_data = str(error)
+            return _UNREAD
+
+    def _made_by(self, name: str, engine: str) -> dict[str, Any]:
+        made = {"synthesizer": name, "config": plain(self.synthesis_config(name, engine))}
+        inputs = self._inputs_digest(name, engine)
+        return made if inputs is None else {**made, "inputs": inputs}
+
+    @functools.cache  # noqa: B019 - a builder lives as long as its plan is made
+    def _inputs_digest(self, name: str, engine: str) -> str | None:
+        synthesizer = _synthesizer_of(name)
+        try:
+            return synthesizer(self.synthesis_config(name, engine)).inputs_digest()
+        except ValueError as error:
+            raise UsageError(f"{name}: {error}") from None
+
+    def _teacher(self, backbone: str) -> dict[str, Any]:
+        spec = SPECS[backbone]
+        return {
+            "backbone": backbone,
+            "weights_sha256": self.weights_sha256[backbone],
+            "architecture": {"timm_name": spec.timm_name, **spec.model_settings},
+            "transform": dataclasses.asdict(spec.data),
+        }
+
+    def _stage(
+        self,
+        kind: Kind,
+        label: str,
+        settings: Mapping[str, Any],
+        parents: Mapping[str, str],
+        files: list[Path],
+        after: tuple[str, ...] = (),
+    ) -> Stage:
+        teacher_code = (
+            PROJECT / "backbones" / "families" / "explicit.py",
+            PROJECT / "backbones" / "loading.py",
+            _file_of(type(family_of(SPECS[settings["backbone"]]))),
+        )
+        settings = json.loads(json.dumps(settings))
+        key = stage_key(kind, settings, parents, code_digest(*files, *teacher_code))
+        return self.stages.setdefault(key, Stage(kind, label, settings, dict(parents), key, after))
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A config's fields as JSON holds them."""
+    fields: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return fields
+
+
+def _file_of(thing: type) -> Path:
+    return Path(inspect.getfile(thing))
+
+
+def _synthesizer_of(name: str) -> type[Synthesizer]:
+    synthesizer = get_method(name).synthesizer
+    assert synthesizer is not None, f"{name} makes no images"
+    return synthesizer

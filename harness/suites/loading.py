@@ -1,0 +1,247 @@
+"""Reads a suite from YAML, shipped or the user's, and what a search wrote; keeps the line of every key.
+
+Knows the shape of the files alone: whether names exist and settings are in range is up to `checks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from backbones.names import suggestion
+from harness.errors import UsageError
+from harness.suites.draft import Draft
+from harness.suites.suite import ANCHORS, TUNED, Overrides, Suite
+from methods.bits import Bits
+
+_SHIPPED = Path(__file__).parent
+_BLANK: Mapping[str, Any] = {"task": "", "backbones": (), "bits": (), "methods": ()}
+"""Stand-ins of the fields that every suite has to give."""
+
+
+class YamlFile(NamedTuple):
+    """A parsed YAML file."""
+
+    data: Any
+    """None where it is empty or not valid."""
+    lines: dict[str, int]
+    """Path of a key, such as `overrides.maskaq` -> its line, from 1."""
+    faults: tuple[str, ...] = ()
+    """Sentences about syntax and keys given twice, with file and line."""
+
+
+@dataclass(frozen=True)
+class TunedFile:
+    """What `harness tune` wrote for `--set-file`."""
+
+    origin: str
+    """Option and file, as error messages name them."""
+    overrides: Overrides = field(default_factory=dict)
+    tuned: Overrides = field(default_factory=dict)
+    """Method -> how a search found its overrides."""
+    faults: tuple[str, ...] = ()
+
+
+def suite_names() -> list[str]:
+    """The shipped suites, sorted."""
+    return sorted(path.stem for path in _SHIPPED.glob("*.yaml"))
+
+
+def load_suite(name_or_file: str) -> Suite:
+    """The suite of that name, or from that YAML file, checked.
+
+    Raises UsageError with every fault and its line.
+    """
+    draft = read_suite(name_or_file)
+    faults = draft.all_faults()
+    if faults:
+        raise UsageError.of(faults)
+    return draft.suite
+
+
+def read_suite(name_or_file: str) -> Draft:
+    """The suite of that name, or from that YAML file, as far as it can be read; nothing is checked."""
+    path = Path(name_or_file)
+    if path.suffix not in (".yaml", ".yml"):
+        path = _SHIPPED / f"{name_or_file}.yaml"
+        if not path.is_file():
+            near = suggestion(name_or_file, suite_names())
+            return _unreadable(path, [f"unknown suite '{name_or_file}'{near}"])
+    if not path.is_file():
+        return _unreadable(path, [f"no suite file at {path}"])
+    file = parse_yaml(path)
+    if file.data is None and file.faults:
+        return _unreadable(path, file.faults)
+    if not isinstance(file.data, dict):
+        keys = ", ".join(sorted(_READERS))
+        return _unreadable(path, [f"{path.name}:1: a suite is a mapping with the keys {keys}"])
+    return _draft_of(path, file.data, file.lines).faulty(file.faults)
+
+
+def read_tuned(file: str) -> TunedFile:
+    """The file that `harness tune` wrote, as far as it can be read."""
+    path, origin = Path(file), f"--set-file {file}"
+    if not path.is_file():
+        return TunedFile(origin, faults=(f"{origin}: no such file; harness tune writes best.yaml",))
+    data, _, faults = parse_yaml(path)
+    if faults:
+        return TunedFile(origin, faults=faults)
+    shape = _is_mapping_of_mappings(data) and "overrides" in data and set(data) <= {"overrides", TUNED}
+    if not shape or not all(map(_is_mapping_of_mappings, data.values())):
+        sentence = f"it has the keys overrides and {TUNED}, each mapping a method to its fields"
+        return TunedFile(origin, faults=(f"{origin}: {sentence}",))
+    return TunedFile(origin, data["overrides"], data.get(TUNED, {}))
+
+
+def read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
+    """Parsed YAML and the line of every key; raises UsageError where it is not valid or gives a key twice."""
+    data, lines, faults = parse_yaml(path)
+    if faults:
+        raise UsageError.of(faults)
+    return data, lines
+
+
+def parse_yaml(path: Path) -> YamlFile:
+    """Parsed YAML, the line of every key, and what is wrong with its syntax."""
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        root = yaml.compose(text)
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        return YamlFile(None, {}, (f"{path.name}{line}: not valid YAML: {problem}",))
+    lines: dict[str, int] = {}
+    faults: list[str] = []
+
+    def walk(node: yaml.Node | None, prefix: str) -> None:
+        if not isinstance(node, yaml.MappingNode):
+            return
+        for key, value in node.value:
+            where = f"{prefix}{key.value}"
+            if where in lines:
+                faults.append(f"{path.name}:{key.start_mark.line + 1}: the key '{key.value}' is given twice")
+            lines[where] = key.start_mark.line + 1
+            walk(value, f"{where}.")
+
+    walk(root, "")
+    return YamlFile(data, lines, tuple(faults))
+
+
+def _unreadable(path: Path, faults: list[str] | tuple[str, ...]) -> Draft:
+    """The draft of a suite of which nothing is known but that it cannot be read."""
+    suite = Suite(name=path.stem, **_BLANK)
+    return Draft(suite, {"": path.name}).faulty(faults, [*_BLANK, "engines"])
+
+
+def _draft_of(path: Path, data: Mapping[Any, Any], lines: Mapping[str, int]) -> Draft:
+    origins = {"": f"{path.name}:1"} | {key: f"{path.name}:{line}" for key, line in lines.items()}
+    values, faults, unsure = dict(_BLANK), [], []
+    for key, value in data.items():
+        origin = origins.get(str(key), origins[""])
+        if key not in _READERS:
+            faults.append(f"{origin}: unknown key '{key}'{suggestion(str(key), _READERS)}")
+            continue
+        try:
+            values[key] = _READERS[key](key, value)
+        except ValueError as error:
+            faults += [f"{origin}: {sentence}" for sentence in str(error).splitlines()]
+            unsure.append(key)
+    for key in _BLANK:
+        if key not in data:
+            faults.append(f"{origins['']}: the key '{key}' is missing")
+            unsure.append(key)
+    return Draft(Suite(name=path.stem, **values), origins).faulty(faults, unsure)
+
+
+def _text(key: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{key} must be text")
+    return value
+
+
+def _truth(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{key} must be true or false")
+    return value
+
+
+def _list(key: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{key} must be a list, such as [{value}]")
+    return value
+
+
+def _names(key: str, value: Any) -> tuple[str, ...]:
+    names = tuple(_list(key, value))
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{key} must be a list of names")
+    return names
+
+
+def _methods(key: str, value: Any) -> tuple[str, ...]:
+    return tuple(name for name in _names(key, value) if name not in ANCHORS)
+
+
+def _bits(key: str, value: Any) -> tuple[Bits, ...]:
+    bits, faults = [], []
+    for text in _list(key, value):
+        try:
+            bits.append(Bits.parse(str(text)))
+        except ValueError as error:
+            faults.append(str(error))
+    if faults:
+        raise ValueError("\n".join(faults))
+    return tuple(bits)
+
+
+def _seeds(key: str, value: Any) -> tuple[int, ...]:
+    seeds = tuple(_list(key, value))
+    if not all(isinstance(seed, int) and not isinstance(seed, bool) for seed in seeds):
+        raise ValueError(f"{key} must be whole numbers")
+    return seeds
+
+
+def _overrides(key: str, value: Any) -> Overrides:
+    found: Overrides = {} if value is None else value
+    if not _is_mapping_of_mappings(found):
+        raise ValueError(f"{key} maps a method or an engine to its fields")
+    return found
+
+
+def _variants(key: str, value: Any) -> dict[str, tuple[Mapping[str, Any], ...]]:
+    found = {} if value is None else value
+    if not isinstance(found, dict) or not all(_is_list_of_mappings(rows) for rows in found.values()):
+        raise ValueError(f"{key} maps a method to a list of settings, such as [{{iterations: 100}}]")
+    return {name: tuple(rows) for name, rows in found.items()}
+
+
+def _is_mapping_of_mappings(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(entry, dict) for entry in value.values())
+
+
+def _is_list_of_mappings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
+
+
+_READERS: Mapping[str, Callable[[str, Any], Any]] = {
+    "description": _text,
+    "task": _text,
+    "backbones": _names,
+    "bits": _bits,
+    "methods": _methods,
+    "seeds": _seeds,
+    "budget": _text,
+    "track": _text,
+    "engines": _names,
+    "scope": _text,
+    "overrides": _overrides,
+    "variants": _variants,
+    "oracle": _truth,
+}
+"""Key of a suite file -> what reads its value; it raises ValueError with a sentence per line."""
