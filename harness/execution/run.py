@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from backbones import SPECS
 from harness.errors import UsageError
 from harness.execution.ensure import ensure
 from harness.execution.full_precision_gate import full_precision_gate
@@ -59,9 +60,8 @@ def run_session(
 
 def _gate(session: Session, allow_fp_mismatch: bool) -> list[str]:
     """Notes about the full-precision rows; raises UsageError when one cannot be trusted."""
-    from backbones import SPECS
-
-    notes, faults = [], []
+    notes: list[str] = []
+    faults: list[str] = []
     for backbone, stage in session.plan.references().items():
         failure = session.store.failure(stage.key)
         if failure is not None and not session.store.holds(stage.key):

@@ -11,6 +11,7 @@ from harness.stages.facts import EvaluationFacts, evaluation_facts
 from harness.store import Store
 from results.metrics import compared_with_itself
 from results.record import Record
+from results.statistics import pack_outcomes, pack_scores
 
 
 def records_of(plan: Plan, store: Store) -> list[Record]:
@@ -67,8 +68,6 @@ def _failure(plan: Plan, trial: Trial, store: Store) -> dict[str, Any]:
 
 def _per_image(store: Store, key: str, metric: str) -> tuple[dict[str, str], dict[str, str]]:
     """Every outcome that is right or wrong, and the ranking one where it is a number; packed."""
-    from results.statistics import pack_outcomes, pack_scores
-
     stored = store.tensors(key).items()
     values = {name.removeprefix(OUTCOMES): v for name, v in stored if name.startswith(OUTCOMES)}
     real = {name: v for name, v in values.items() if v.dtype.is_floating_point}
