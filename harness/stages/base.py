@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from harness.stages.facts import Facts
+from harness.stages.progress import StageProgress
+from harness.store import Store
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from backbones import Backbone
-    from harness.stages.progress import StageProgress
-    from harness.store import Store
 
 Kind = str
 """Name of a registered stage kind: `synthesize`, `quantize`, `evaluate`, `agree`, or a plug-in's."""
@@ -76,10 +76,6 @@ class Artifact:
     facts: Facts
 
 
-class StageStopped(Exception):
-    """A watched stage was asked to stop."""
-
-
 class Watch(Protocol):
     """Scores a student while it trains, for a search that may stop it; leaves no trace in the answer."""
 
@@ -117,5 +113,5 @@ class RunContext:
     """Importable modules whose `STAGE_KINDS` every process registers first."""
 
 
-StageFunction = Callable[[Stage, RunContext, "Store", "StageProgress"], Artifact]
+StageFunction = Callable[[Stage, RunContext, Store, StageProgress], Artifact]
 """Does the work of a stage: reads its parents from the store, says how far it is, gives its artifact."""

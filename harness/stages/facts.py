@@ -23,8 +23,6 @@ from harness.store import Store
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.stages.base import Stage
-
 
 @dataclass(frozen=True)
 class Environment:
@@ -179,11 +177,10 @@ class EvaluationFacts(Facts):
 
 
 def write_artifact(
-    store: Store, stage: Stage, tensors: Mapping[str, Tensor], facts: Facts, seconds: float
+    store: Store, key: str, tensors: Mapping[str, Tensor], facts: Facts, **head: str | float
 ) -> None:
-    """Publish what a stage made; `seconds` is the wall-clock of the whole stage."""
-    head = {"kind": stage.kind, "label": stage.label, "seconds": seconds}
-    store.write(stage.key, tensors, {**head, "facts": facts.to_json()})
+    """Publish what a stage made; `head` is what a person reads first in the file, and no fact."""
+    store.write(key, tensors, {**head, "facts": facts.to_json()})
 
 
 def read_facts(store: Store, key: str, kind: type[AnyFacts]) -> AnyFacts:

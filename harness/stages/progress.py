@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from harness.stages.base import StageStopped
 from harness.store import Store
 
 _INTERVAL_SECONDS = 0.3
 """Least time between two progress files of one stage."""
+
+
+class StageStopped(Exception):
+    """A watched stage was asked to stop."""
 
 
 class StageProgress:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from harness.stages.base import Artifact, RunContext, Stage, StageResult, StageStopped, Status
+from harness.stages.base import Artifact, RunContext, Stage, StageResult, Status
 from harness.stages.facts import write_artifact
 from harness.stages.kinds import get_kind, load_kinds
-from harness.stages.progress import StageProgress
+from harness.stages.progress import StageProgress, StageStopped
 from harness.store import Store, open_store
 from methods.registry import load_entry_points, load_plugin
 
@@ -33,7 +33,8 @@ def run_stage(stage: Stage, context: RunContext, on_report: Callable[[], None] =
         try:
             artifact = _made(stage, context, store, on_report)
             seconds = time.perf_counter() - start
-            write_artifact(store, stage, artifact.tensors, artifact.facts, seconds)
+            head: dict[str, str | float] = {"kind": stage.kind, "label": stage.label, "seconds": seconds}
+            write_artifact(store, stage.key, artifact.tensors, artifact.facts, **head)
         except StageStopped as stop:
             return StageResult(stage.key, "stopped", time.perf_counter() - start, str(stop))
         except Exception as error:  # whatever goes wrong in one trial becomes its row

@@ -59,8 +59,8 @@ def session(tmp_path_factory):
     outcomes = {"outcomes.ap": torch.rand(200, generator=torch.Generator().manual_seed(0))}
     metrics = {"ap": 50.0, "ap50": 70.0, "agreement": 60.0}
     facts = dataclasses.replace(evaluation_facts(session.store, reference.key), metrics=metrics)
-    evaluation = session.plan.stages[trial.evaluation]
-    write_artifact(session.store, evaluation, {"shown": rows.repeat(6, 1, 1), **outcomes}, facts, seconds=1.0)
+    tensors = {"shown": rows.repeat(6, 1, 1), **outcomes}
+    write_artifact(session.store, trial.evaluation, tensors, facts)
     return session
 
 

@@ -6,8 +6,7 @@ import itertools
 
 import pytest
 
-from harness.stages.base import StageStopped
-from harness.stages.progress import StageProgress
+from harness.stages.progress import StageProgress, StageStopped
 from harness.store import Store, open_store
 
 
