@@ -19,7 +19,7 @@ from harness.reporting.records import records_of
 from harness.store.files import write_text
 from results.record import Record
 from results.renderers import FORMATS, render
-from results.tracking import Tracker, TrackingError
+from results.tracking import TrackingError
 
 _FILE_WIDTH = 140
 
@@ -63,7 +63,7 @@ def _records(session: Session, tracking: Tracking) -> Sequence[Record]:
     """The store's records; where one has no result, the tracked one stands in."""
     records = records_of(session.plan, session.store)
     try:
-        tracker = Tracker(tracking.of_store(session.store.root))
+        tracker = tracking.tracker(session.store.root)
         if tracking.uri is None:
             tracker.log(records, session.suite.name)  # refills a database that was lost
         tracked = {record.trial: record for record in tracker.load(session.suite.name)}

@@ -13,7 +13,7 @@ import dataclasses
 import inspect
 import shlex
 import typing
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -29,6 +29,8 @@ class Option:
     field: dataclasses.Field[Any]
     kind: type
     default: Any
+    help: str
+    required: bool = False
 
     @property
     def name(self) -> str:
@@ -42,6 +44,31 @@ class Option:
         return self.field.metadata["flags"] or (f"--{name}",)
 
     @property
+    def repeated(self) -> bool:
+        """Whether the field is a tuple, so that the option may be given several times."""
+        return isinstance(self.field.default, tuple)
+
+    @property
+    def parameter(self) -> inspect.Parameter:
+        """The parameter that Typer reads."""
+        info = typer.Option(
+            *self.flags,
+            help=self.help,
+            min=self.field.metadata["low"],
+            metavar=self.field.metadata["metavar"] or self._metavar,
+            rich_help_panel=getattr(self.kind, "panel", None),
+            autocompletion=completer(self.field.name),
+        )
+        annotation = list[str] if self.repeated else typing.get_type_hints(self.kind)[self.field.name]
+        default = list(self.default) if self.repeated else self.default
+        return inspect.Parameter(
+            self.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if self.required else default,
+            annotation=Annotated[annotation, info],
+        )
+
+    @property
     def _metavar(self) -> str:
         """What `--help` shows in the place of a value: nothing beside a switch."""
         if isinstance(self.field.default, bool):
@@ -49,30 +76,9 @@ class Option:
         number = isinstance(self.field.default, int) or self.field.metadata["low"] is not None
         return "N" if number else "TEXT"
 
-    def parameter(self, required: bool, text: str) -> inspect.Parameter:
-        """The parameter that Typer reads; tuples are options that may be repeated."""
-        metadata = self.field.metadata
-        info = typer.Option(
-            *self.flags,
-            help=text or metadata["help"],
-            min=metadata["low"],
-            metavar=metadata["metavar"] or self._metavar,
-            rich_help_panel=getattr(self.kind, "panel", None),
-            autocompletion=completer(self.field.name),
-        )
-        several = isinstance(self.field.default, tuple)
-        annotation = list[str] if several else typing.get_type_hints(self.kind)[self.field.name]
-        default = list(self.default) if several else self.default
-        return inspect.Parameter(
-            self.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if required else default,
-            annotation=Annotated[annotation, info],
-        )
-
     def value(self, typed: Any) -> Any:
         """What the field holds for what was typed; comma-separated words become a tuple."""
-        if not isinstance(self.field.default, tuple):
+        if not self.repeated:
             return typed
         return tuple(_words(typed) if self.field.metadata["commas"] else typed)
 
@@ -81,7 +87,7 @@ class Option:
         flag, _, negative = self.flags[0].partition("/")
         if isinstance(value, bool):
             return [flag if value else negative]
-        if not isinstance(value, tuple):
+        if not self.repeated:
             return [flag, str(value)]
         texts = [",".join(value)] if self.field.metadata["commas"] else value
         return [word for text in texts for word in (flag, text)]
@@ -104,44 +110,46 @@ def with_options(
     given; `defaults` and `helps` replace what a field declares. Further parameters of the verb are Typer's.
     """
     defaults, helps = defaults or {}, helps or {}
-    chosen = [
-        Option(option.field, option.kind, defaults.get(option.field.name, option.default))
-        for kind in kinds
-        for option in options_of(kind)
-        if option.field.name not in without and (not only or option.field.name in only)
-    ]
-    known = {option.field.name for kind in kinds for option in options_of(kind)}
-    unknown = {*only, *without, *required, *defaults, *helps} - known
+    declared = {option.field.name: option for kind in kinds for option in options_of(kind)}
+    unknown = {*only, *without, *required, *defaults, *helps} - set(declared)
     if unknown:
         raise TypeError(f"no such option field: {', '.join(sorted(unknown))}")
+    chosen = [
+        dataclasses.replace(
+            option,
+            default=defaults.get(name, option.default),
+            help=helps.get(name, option.help),
+            required=name in required,
+        )
+        for name, option in declared.items()
+        if name not in without and (not only or name in only)
+    ]
+    return lambda verb: _command(verb, kinds, chosen)
 
-    def decorate(verb: Verb) -> Verb:
-        own = list(inspect.signature(verb, eval_str=True).parameters.values())[len(kinds) :]
-        shared = [
-            option.parameter(option.field.name in required, helps.get(option.field.name, ""))
-            for option in chosen
-        ]
 
-        def command(**typed: Any) -> None:
-            values: dict[type, dict[str, Any]] = {kind: {} for kind in kinds}
-            for option in chosen:
-                values[option.kind][option.field.name] = option.value(typed.pop(option.name))
-            verb(*(kind(**values[kind]) for kind in kinds), **typed)
+def _command(verb: Verb, kinds: Sequence[type], options: Sequence[Option]) -> Verb:
+    """The verb as a function whose parameters are the options, followed by the verb's own."""
 
-        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + shared
-        command.__name__, command.__doc__ = verb.__name__, verb.__doc__
-        command.__annotations__ = {p.name: p.annotation for p in parameters}
-        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        return command
+    def command(**typed: Any) -> None:
+        values: dict[type, dict[str, Any]] = {kind: {} for kind in kinds}
+        for option in options:
+            values[option.kind][option.field.name] = option.value(typed.pop(option.name))
+        verb(*(kind(**values[kind]) for kind in kinds), **typed)
 
-    return decorate
+    own = list(inspect.signature(verb, eval_str=True).parameters.values())[len(kinds) :]
+    parameters = [option.parameter for option in options]
+    parameters += [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+    command.__name__, command.__doc__ = verb.__name__, verb.__doc__
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return command
 
 
 def options_of(kind: type) -> Iterator[Option]:
-    """The options that a dataclass declares; fields without flags of their own are left out."""
+    """The options that a dataclass declares; fields that are not made by `option` are left out."""
     for field in dataclasses.fields(kind):
         if "flags" in field.metadata:
-            yield Option(field, kind, field.default)
+            yield Option(field, kind, field.default, field.metadata["help"])
 
 
 def typed_again(part: object) -> list[str]:

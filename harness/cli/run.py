@@ -20,7 +20,7 @@ from harness.planning.session import Session, open_session
 from harness.reporting.detection_pictures import save_detection_pictures
 from harness.reporting.leaderboard import board_of
 from results.renderers import render
-from results.tracking import Tracker, TrackingError
+from results.tracking import TrackingError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,17 +67,17 @@ def _report(
     session: Session, request: Request, outcome: RunOutcome, tracking: Tracking, console: Console
 ) -> None:
     """Show and track the records, then say what was run, where it is, and how to see it again."""
-    uri = tracking.of_store(session.store.root)
     print(render(board_of(outcome.records), "table", console=console))
     try:
-        Tracker(uri).log(outcome.records, session.suite.name)
+        tracker = tracking.tracker(session.store.root)
+        tracker.log(outcome.records, session.suite.name)
     except TrackingError as error:
         raise HarnessError(f"the records are safe in {session.store.root}, but {error}") from None
     pictures = save_detection_pictures(session)
     lines = [
         *(f"note: {note}" for note in outcome.notes),
         f"{outcome.stages_run} stages run, {outcome.stages_cached} cached.",
-        f"Written: {session.store.root} (MLflow: {uri})",
+        f"Written: {session.store.root} (MLflow: {tracker.uri})",
         *([f"Pictures: {pictures}"] if pictures else []),
         f"Again, or as md, csv, json, latex, html: harness leaderboard {narrowing(request, tracking)}",
     ]

@@ -20,9 +20,9 @@ class Tracking:
         None, "--tracking-uri", help="An MLflow server; default a SQLite file in the store.", metavar="URI"
     )
 
-    def of_store(self, store: Path) -> str:
-        """The given server, or the database file of that store."""
-        return self.uri or local_uri(store)
+    def tracker(self, store: Path) -> Tracker:
+        """The tracker on the given server, or on the database file of that store; raises TrackingError."""
+        return Tracker(self.uri or local_uri(store))
 
     def refuse_unreachable(self, suite: str) -> None:
         """Raise UsageError where a given server cannot be used, before hours of work and not after them."""

@@ -21,7 +21,6 @@ from harness.planning.request import Machine, Places, Request, Rows, option
 from harness.planning.session import open_workbench
 from harness.tuning.options import TuneOptions
 from harness.tuning.tune import final_suite, measure_final, tune_method, write_suite
-from results.tracking import Tracker
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -97,7 +96,7 @@ def _tune(
 ) -> bool:
     """Search, report, measure; whether every trial of the final comparison has a result."""
     builder, context = open_workbench(request)
-    tracker = Tracker(tracking.of_store(context.store))
+    tracker = tracking.tracker(context.store)
     found = []
     for method in builder.suite.methods:
         tuned = tune_method(
