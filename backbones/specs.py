@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from backbones.base import BackboneSpec, DataConfig, Family
+from backbones.base import BackboneSpec, DataConfig
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -18,7 +18,7 @@ _DEIT_README = "FP rows of the PSAQ-ViT and RepQ-ViT tables (crop 0.875)"
 
 
 def _imagenet_spec(
-    name: str, family: Family, published: str, timm_name: str, top1: float, source: str
+    name: str, family: str, published: str, timm_name: str, top1: float, source: str
 ) -> BackboneSpec:
     mean, std = _HALF if name.startswith("vit") else _IMAGENET
     crop = 0.875 if name.startswith("deit") else 0.9

@@ -4,14 +4,14 @@
     SetGuidance      YOLOS                   QueryOutputs
     RegionGuidance   two-stage detectors     RegionOutputs
 
-Knows nothing about images, methods or scores; `Backbone.guidance` chooses by family.
+Knows nothing about images, methods, scores or which family gives which outputs.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +20,6 @@ from torchvision.ops import box_iou
 
 from backbones.guidance.outputs import QueryOutputs, RegionOutputs, centres, corners
 from backbones.guidance.set_loss import DISTANCE_WEIGHT, IOU_WEIGHT, generalized_iou, set_loss
-
-if TYPE_CHECKING:
-    from backbones.base import Backbone
 
 _MOST_OBJECTS = 6
 """Objects of one image at most; COCO's images have seven on average, many of them tiny."""
@@ -69,15 +66,6 @@ class Guidance(ABC):
 
         The divisor carries no gradient: an image gains nothing from making the teacher's outputs small.
         """
-
-
-def guidance_of(backbone: Backbone) -> Guidance:
-    """The guidance of a backbone's family."""
-    if backbone.spec.family == "yolos":
-        return SetGuidance(backbone.num_classes)
-    if backbone.spec.family == "mask_rcnn":
-        return RegionGuidance()
-    return ClassGuidance(backbone.num_classes)
 
 
 class ClassGuidance(Guidance):
@@ -243,7 +231,7 @@ def _weighted(losses: Tensor, confidence: Tensor) -> Tensor:
 
 def _per_anchor(deltas: Tensor) -> Tensor:
     """(B, anchors * 4, h, w) -> (B, anchors, 4, h, w)."""
-    return deltas.unflatten(1, (-1, 4))
+    return torch.unflatten(deltas, 1, (-1, 4))
 
 
 def _scattered_boxes(count: int, generator: Generator) -> Tensor:

@@ -15,7 +15,7 @@ from harness.execution.ensure import ensure
 from harness.execution.schedulers.inline import InlineScheduler
 from harness.planning.request import Request
 from harness.planning.session import load_plugins, open_workbench
-from harness.store.artifacts import Store
+from harness.store import Store, open_store
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,7 +61,7 @@ def fetch(request: Request, console: Console) -> Specimens:
     Raises UsageError for wrong requests, HarnessError when there are no real images to compare with.
     """
     from backbones import load_backbone
-    from harness.stages.run_stage import stored_student
+    from harness.stages.rebuild import stored_student
     from tasks.base import DataError
 
     builder, context = open_workbench(_completed(request))
@@ -71,14 +71,14 @@ def fetch(request: Request, console: Console) -> Specimens:
         stages = {name: _stages(builder, name) for name in (*REFERENCES, *suite.methods)}
     except DataError as error:
         raise UsageError(str(error)) from None
-    store = Store(context.store).create()
+    store = open_store(context.store).create()
     reasons = _run(list(builder.stages.values()), context, store, console)
     teacher = load_backbone(backbone, context.weights[backbone], context.device)
     sets, failures = {}, []
     for name, (images, student) in stages.items():
         reason = reasons.get(images.key) or reasons.get(student.key)
         if reason is None:
-            model = stored_student(store, student.key, teacher, store.meta(student.key))
+            model = stored_student(store, student.key, teacher)
             sets[name] = Specimen(store.tensors(images.key)["images"], model)
         elif name == "real_data":
             raise HarnessError(f"there are no real images to compare with: {reason}")
@@ -97,7 +97,6 @@ def fetch(request: Request, console: Console) -> Specimens:
 def _completed(request: Request) -> Request:
     """The request with every choice made that an analysis needs; raises UsageError where the user has to."""
     from backbones import SPECS
-    from backbones.base import DETECTORS
     from harness.suites.suite import load_suite
 
     if not request.rows.suite and not request.rows.backbones:
@@ -118,7 +117,7 @@ def _completed(request: Request) -> Request:
     faults += [
         f"--backbone {name}: an analysis compares answers of classifiers, this is a detector"
         for name in request.rows.backbones
-        if name in SPECS and SPECS[name].family in DETECTORS
+        if name in SPECS and SPECS[name].is_detector
     ]
     if faults:
         raise UsageError.of(faults)

@@ -10,7 +10,7 @@ from harness.execution.progress_view import RunView
 from harness.execution.schedulers.base import Scheduler, Work
 from harness.planning.session import cores
 from harness.stages.base import RunContext, Stage, StageResult
-from harness.store.artifacts import Store
+from harness.store import Store
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.execution.schedulers.base import Event
 from harness.stages.base import Stage, StageResult, Status
-from harness.store.artifacts import Store
+from harness.store import Store
 
 if TYPE_CHECKING:
     from rich.console import Console

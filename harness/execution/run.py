@@ -14,6 +14,7 @@ from harness.execution.schedulers.base import Scheduler
 from harness.planning.session import Session
 from harness.reporting.records import records_of
 from harness.stages.base import Stage
+from harness.stages.facts import evaluation_facts
 from results.record import Record
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def _gate(session: Session, allow_fp_mismatch: bool) -> list[str]:
         if failure is not None and not session.store.holds(stage.key):
             faults.append(f"{backbone}: the full-precision evaluation failed: {failure['reason']}")
             continue
-        result = full_precision_gate(SPECS[backbone], session.store.meta(stage.key))
+        result = full_precision_gate(SPECS[backbone], evaluation_facts(session.store, stage.key))
         if not result.passed and not allow_fp_mismatch:
             faults.append(result.message)
         elif result.message:

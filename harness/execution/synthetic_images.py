@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,8 @@ from harness.execution.ensure import require
 from harness.execution.schedulers.inline import InlineScheduler
 from harness.planning.request import Request
 from harness.planning.session import open_workbench
-from harness.store.artifacts import Store
+from harness.stages.facts import student_facts, synthesis_facts
+from harness.store import open_store
 from methods.registry import get_method
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ class StoredImages:
     """Images (n, C, H, W) in normalized space, with what their stage said of them."""
 
     images: Tensor
-    final_losses: dict[str, float]
+    final_losses: Mapping[str, float]
     seconds: float
     """What their synthesis took when it ran."""
 
@@ -43,11 +45,11 @@ def synthetic_images(request: Request, console: Console) -> StoredImages:
         stage = builder.quantization(name, engine, backbone, builder.suite.bits[0], seed, None)
     else:
         stage = builder.synthesis(name, engine, backbone, seed)
-    store = Store(context.store).create()
+    store = open_store(context.store).create()
     require(stage, context, store, InlineScheduler(), console)
-    meta = store.meta(stage.key)
+    facts = (student_facts if builder.is_coupled(name) else synthesis_facts)(store, stage.key)
     return StoredImages(
         images=store.tensors(stage.key)["images"],
-        final_losses=meta.get("final_losses", {}),
-        seconds=meta["cost"]["synthesis_seconds"],
+        final_losses=facts.final_losses,
+        seconds=facts.cost.synthesis_seconds or 0.0,
     )

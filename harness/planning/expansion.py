@@ -284,12 +284,11 @@ class StageBuilder:
         from harness.stages import agreement
 
         return self._stage(
-            "evaluate",
+            "agree",
             quantization.label,
             {**self._teacher(backbone), "split": "synthetic"},
             {"student": quantization.key, "images": images.key},
             [Path(agreement.__file__)],
-            function="harness.stages.agreement:agree",
         )
 
     def _evaluation(self, backbone: str, label: str, parents: Mapping[str, str], split: str) -> Stage:
@@ -342,7 +341,6 @@ class StageBuilder:
         parents: Mapping[str, str],
         files: list[Path],
         after: tuple[str, ...] = (),
-        function: str = "",
     ) -> Stage:
         teacher_code = (
             PROJECT / "backbones" / "families" / "explicit.py",
@@ -350,7 +348,7 @@ class StageBuilder:
         )
         settings = json.loads(json.dumps(settings))
         key = stage_key(kind, settings, parents, code_digest(*files, *teacher_code))
-        return self.stages.setdefault(key, Stage(kind, label, settings, dict(parents), key, after, function))
+        return self.stages.setdefault(key, Stage(kind, label, settings, dict(parents), key, after))
 
 
 def _plain(config: Any) -> dict[str, Any]:

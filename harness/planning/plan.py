@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.stages.base import Stage
-from harness.store.artifacts import Store
+from harness.store import Store
 from harness.suites.suite import Suite
 from results.record import TrialIdentity
 
-KEY_RECIPE = 1
-"""Raise when the recipe below changes, or `harness.stages.run_stage` changes an answer."""
+KEY_RECIPE = 2
+"""Raise when the recipe below changes, or `harness.stages` changes an answer or its facts."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from backbones import SPECS
 from backbones.guidance.outputs import corners
 from harness.planning.plan import Trial
 from harness.planning.session import Session
-from harness.reporting.image_grids import Box, denormalized, from_pixels, save_rows, with_boxes
+from harness.reporting.image_grids import Box, from_pixels, pictures_of, save_rows, with_boxes
 from harness.stages.base import Stage
 from tasks.detection import SHOWN, DetectionTask, Scene
 from tasks.detection_scoring import CONFIDENT
@@ -121,7 +121,7 @@ def _save_syntheses(session: Session, task: DetectionTask, folder: Path) -> None
         if key is None or key in drawn.values() or not session.store.holds(key):
             continue
         stored = session.store.tensors(key)
-        pictures = denormalized(stored["images"][:_SYNTHESIZED], SPECS[trial.backbone].data)
+        pictures = pictures_of(stored["images"][:_SYNTHESIZED], SPECS[trial.backbone].data)
         panels = [
             with_boxes(_panel(picture), _target_boxes(target, task.class_names))
             for picture, target in zip(pictures, stored["labels"], strict=False)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from PIL import Image, ImageDraw
 
 from backbones.base import DataConfig
+from backbones.preprocessing.pixels import denormalized
 from harness.store.files import write_bytes
 
 if TYPE_CHECKING:
@@ -50,18 +51,14 @@ class Box(NamedTuple):
 
 def save_grid(images: Tensor, data: DataConfig, path: Path, columns: int | None = None) -> None:
     """Save (n, C, H, W) normalized images as one PNG, row by row; C is 1 or 3."""
-    pictures = [enlarged(picture, _SMALLEST_SIDE) for picture in denormalized(images, data)]
+    pictures = [enlarged(picture, _SMALLEST_SIDE) for picture in pictures_of(images, data)]
     columns = columns or min(len(pictures), max(1, math.ceil(math.sqrt(len(pictures)))))
     save_rows([pictures[start : start + columns] for start in range(0, len(pictures), columns)], path)
 
 
-def denormalized(images: Tensor, data: DataConfig) -> list[Image.Image]:
+def pictures_of(images: Tensor, data: DataConfig) -> list[Image.Image]:
     """The RGB pictures of (n, C, H, W) normalized images."""
-    import torch
-
-    mean = torch.tensor(data.mean).view(-1, 1, 1)
-    std = torch.tensor(data.std).view(-1, 1, 1)
-    return from_pixels((images.cpu() * std + mean).clamp(0, 1))
+    return from_pixels(denormalized(images.cpu(), data).clamp(0, 1))
 
 
 def from_pixels(images: Tensor) -> list[Image.Image]:

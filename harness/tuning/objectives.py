@@ -10,14 +10,16 @@ peak_memory_mb  of synthesis, quantization and evaluation
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from harness.errors import UsageError
 from harness.stages.base import RunContext
-from harness.store.artifacts import Store
+from harness.stages.facts import EvaluationFacts
+from harness.store import Store
 from methods.settings import suggestion
+from tasks.base import EvaluationOptions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,19 +64,18 @@ def quality_of(objectives: Sequence[str]) -> str:
 
 
 def values_of(
-    objectives: Sequence[str], artifacts: Sequence[Mapping[str, Any]], context: RunContext
+    objectives: Sequence[str], evaluations: Sequence[EvaluationFacts], context: RunContext
 ) -> list[float]:
-    """A try's values, each the mean over its seeds; `artifacts` describe their evaluations."""
+    """A try's values, each the mean over its seeds; `evaluations` are those of the seeds."""
 
-    def value(name: str, meta: Mapping[str, Any]) -> float:
+    def value(name: str, facts: EvaluationFacts) -> float:
         if name in QUALITIES:
-            return meta["metrics"].get(meta["metric"], float("nan"))
+            return facts.metrics.get(facts.metric, float("nan"))
         if name == "peak_memory_mb":
-            return meta["cost"]["peak_memory_mb"]
-        seconds = meta["cost"]["synthesis_seconds"] + meta["cost"]["quantization_seconds"]
-        return seconds * (context.gpus_per_trial if name == "gpu_seconds" else 1)
+            return facts.cost.peak_memory_mb
+        return facts.cost.making_seconds * (context.gpus_per_trial if name == "gpu_seconds" else 1)
 
-    return [statistics.fmean(value(name, meta) for meta in artifacts) for name in objectives]
+    return [statistics.fmean(value(name, facts) for facts in evaluations) for name in objectives]
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,12 @@ class TaskWatch:
 
     def score(self, student: nn.Module, teacher: Backbone, context: RunContext, store: Store) -> float:
         """The task's primary metric."""
-        from harness.stages.run_stage import task_of
+        from harness.stages.rebuild import task_of
 
         task = task_of(self.task, context)
         outputs = store.tensors(self.reference)["outputs"].float()
-        found = task.evaluate(
-            student, teacher, "tune", reference=outputs, batch_size=context.batch_size
-        ).metrics
+        options = EvaluationOptions(reference=outputs, batch_size=context.batch_size)
+        found = task.evaluate(student, teacher, "tune", options).metrics
         return found[task.primary_metric]
 
 

@@ -20,7 +20,7 @@ from harness.planning.request import Request
 from harness.planning.session import Session, cores, open_workbench, session_of
 from harness.reporting.records import records_of
 from harness.stages.base import RunContext
-from harness.store.artifacts import Store
+from harness.store import open_store
 from harness.suites.suite import TUNED, Suite, engines_of
 from harness.tuning import outcome as found
 from harness.tuning import studies
@@ -169,14 +169,14 @@ class _Preparation:
         """What every try is scored with: the teacher's answers on the tuning split, or synthetic images."""
         context = dataclasses.replace(self.context, watch=None)
         stage = self.subject.probe or self.subject.reference
-        require(stage, context, Store(context.store), scheduler, console)
+        require(stage, context, open_store(context.store), scheduler, console)
 
     def run(self, owners: studies.Owners, scheduler: Scheduler, tracker: Tracker, console: Any) -> Tuned:
         """Search, and write what was found."""
         study = self._study()
         self._queue(study, owners, console)
         parent = tracker.open_search(self.name, self._facts())
-        store = Store(self.context.store)
+        store = open_store(self.context.store)
         directions = [DIRECTIONS[name] for name in self.subject.objectives]
         title = f"{self.name}, {len(self.space.dimensions)} settings"
         with SearchView(title, self.subject.objectives, directions, self.space, store, console) as view:

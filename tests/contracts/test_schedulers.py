@@ -9,8 +9,9 @@ import pytest
 from harness.execution.schedulers.base import Work
 from harness.execution.schedulers.registry import get_scheduler, scheduler_names
 from harness.stages.base import RunContext
-from harness.store.artifacts import Store
-from tests.harness.fake_stages import runs_of, stage
+from harness.stages.facts import read_facts
+from harness.store import open_store
+from tests.harness.fake_stages import FakeFacts, context_of, runs_of, stage
 
 NAMES = [pytest.param(name, marks=pytest.mark.ray) if name == "ray" else name for name in scheduler_names()]
 
@@ -24,8 +25,8 @@ def scheduler(request):
 
 @pytest.fixture
 def context(tmp_path) -> RunContext:
-    Store(tmp_path).create()
-    return RunContext(store=tmp_path)
+    open_store(tmp_path).create()
+    return context_of(tmp_path)
 
 
 def statuses(results):
@@ -38,9 +39,9 @@ def test_children_see_their_parents_artifacts(scheduler, context):
     c = stage("c", parents=(a, b))
     results = scheduler.run(Work([a, b, c], context, lambda event: None))
     assert set(statuses(results).values()) == {"done"}
-    store = Store(context.store)
+    store = open_store(context.store)
     assert store.tensors(c.key)["value"].tolist() == [3.0]
-    assert store.meta(c.key)["threads"] == 1
+    assert read_facts(store, c.key, FakeFacts).torch_threads == 1
 
 
 def test_finished_stages_do_not_run_again(scheduler, context):
@@ -48,7 +49,7 @@ def test_finished_stages_do_not_run_again(scheduler, context):
     scheduler.run(Work([a], context, lambda event: None))
     results = scheduler.run(Work([a, stage("b", parents=(a,))], context, lambda event: None))
     assert results[a.key].status == "cached"
-    assert runs_of(Store(context.store), "a") == 1
+    assert runs_of(open_store(context.store), "a") == 1
 
 
 def test_a_failure_skips_its_dependents_alone(scheduler, context):
@@ -63,7 +64,7 @@ def test_a_failure_skips_its_dependents_alone(scheduler, context):
     assert results[child.key].status == results[grandchild.key].status == "skipped"
     assert "planted failure" in results[grandchild.key].reason
     assert results[other.key].status == "done"
-    assert Store(context.store).failure(bad.key)["reason"] == "ValueError: planted failure"
+    assert open_store(context.store).failure(bad.key)["reason"] == "ValueError: planted failure"
     assert sum(event.kind == "ended" for event in events) == 4
 
 
@@ -76,9 +77,9 @@ def test_out_of_memory_is_its_own_status(scheduler, context):
 def test_a_later_success_clears_the_failure(scheduler, context):
     bad = stage("bad", "fails")
     scheduler.run(Work([bad], context, lambda event: None))
-    good = dataclasses.replace(bad, function="tests.harness.fake_stages:work")
+    good = dataclasses.replace(bad, kind="work")
     scheduler.run(Work([good], context, lambda event: None))
-    assert Store(context.store).failure(bad.key) is None
+    assert open_store(context.store).failure(bad.key) is None
 
 
 def test_further_stages_are_asked_for_when_nothing_is_ready(scheduler, context):
@@ -96,7 +97,7 @@ def test_further_stages_are_asked_for_when_nothing_is_ready(scheduler, context):
 
 
 def test_a_stage_that_is_asked_to_stop_ends_at_its_next_report(scheduler, context):
-    store = Store(context.store)
+    store = open_store(context.store)
     slow = stage("slow", "reports", seconds=0.1)
     child = stage("child", parents=(slow,))
 

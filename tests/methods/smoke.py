@@ -12,6 +12,7 @@ from torch import nn
 from backbones import SPECS, Backbone
 from backbones.loading import build_model
 from methods import SyntheticImages, configure, get_method
+from methods.base import SynthesisTask
 
 
 @functools.cache
@@ -47,7 +48,10 @@ def synthesizer(name: str, **overrides: Any) -> Any:
 def two_sets(name: str, teacher: Backbone, seed: int) -> list[SyntheticImages]:
     """The first set and a refreshed one, by a fresh instance."""
     maker, student, generator = synthesizer(name), disturbed(teacher), seeded(seed)
-    return [maker.synthesize(teacher, generator=generator, student=student, epoch=epoch) for epoch in (0, 5)]
+    return [
+        maker.synthesize(SynthesisTask(teacher, generator=generator, student=student, epoch=epoch))
+        for epoch in (0, 5)
+    ]
 
 
 def assert_smoke(name: str, family: str) -> None:

@@ -7,7 +7,7 @@ import torch
 from backbones import SPECS, WeightsError, find_weights, load_backbone
 from backbones.families.mmdet_keys import from_official, official_file, official_name
 from backbones.loading import build_model
-from tests.backbones import official_mask_rcnn as official
+from tests.backbones.families import official_mask_rcnn as official
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from rich.console import Console
 from harness.execution.progress_view import RunView, TimeLeft
 from harness.execution.schedulers.base import Event
 from harness.stages.base import Stage, StageResult
-from harness.store.artifacts import Store
+from harness.store import Store, open_store
 
 
 def stage(name: str, kind: str = "evaluate") -> Stage:
@@ -29,7 +29,7 @@ def ended(one: Stage, status: str = "done", seconds: float = 2.0, reason: str = 
 
 @pytest.fixture
 def store(tmp_path) -> Store:
-    return Store(tmp_path).create()
+    return open_store(tmp_path).create()
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from harness.execution.schedulers.inline import InlineScheduler
 from harness.execution.schedulers.lazy import LazyScheduler
 from harness.execution.schedulers.registry import ENTRY_POINT_GROUP, get_scheduler, scheduler_names
 from harness.stages.base import RunContext
-from harness.store.artifacts import Store
-from tests.harness.fake_stages import runs_of, stage
+from harness.store import open_store
+from tests.harness.fake_stages import context_of, runs_of, stage
 
 
 class PluggedIn(InlineScheduler):
@@ -33,8 +33,8 @@ def ray_scheduler():
 
 @pytest.fixture
 def context(tmp_path) -> RunContext:
-    Store(tmp_path).create()
-    return RunContext(store=tmp_path)
+    open_store(tmp_path).create()
+    return context_of(tmp_path)
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_a_dying_worker_is_retried_once_then_a_failed_row(ray_scheduler, context
     results = ray_scheduler.run(Work([mortal, lucky, other], context, lambda event: None))
     assert results[mortal.key].status == "failed"
     assert "worker process died" in results[mortal.key].reason
-    assert runs_of(Store(context.store), "mortal") == 2
+    assert runs_of(open_store(context.store), "mortal") == 2
     assert results[lucky.key].status == "done"
     assert results[other.key].status == "done"
 

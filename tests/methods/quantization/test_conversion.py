@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from methods.base import QuantizationTask
 from methods.bits import Bits
 from methods.engines.lsq_qat import LsqQat, LsqQatConfig
 from methods.engines.psaq_ptq import PsaqPtq, PsaqPtqConfig
@@ -80,9 +81,11 @@ def student_of(engine: str, family: str) -> nn.Module:
     bits, images = Bits(4, 4), source_of(blobs(8))
     generator = torch.Generator().manual_seed(0)
     if engine == "psaq_ptq":
-        return PsaqPtq(PsaqPtqConfig()).quantize(tiny(family), images, bits, generator=generator)
+        return PsaqPtq(PsaqPtqConfig()).quantize(
+            QuantizationTask(tiny(family), images, bits, generator=generator)
+        )
     config = LsqQatConfig(epochs=1, warmup_epochs=0)
-    return LsqQat(config).quantize(tiny(family), images, bits, generator=generator)
+    return LsqQat(config).quantize(QuantizationTask(tiny(family), images, bits, generator=generator))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -1,0 +1,81 @@
+"""Names to specifications of backbones: the built-in ones and those of plug-ins.
+
+An installed plug-in offers, under the entry-point group `dfq_harness.backbones`, a `BackboneSpec`, a `Family`
+of its own or a tuple of both. One that is broken, or takes a name that is taken, warns and is skipped.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+
+from backbones.base import BackboneSpec
+from backbones.families.family import Family
+from backbones.families.registry import family_names, get_family, register_family
+from backbones.names import suggestion
+from backbones.plugins import entry_points_of
+from backbones.specs import SPECS
+
+ENTRY_POINT_GROUP = "dfq_harness.backbones"
+
+_specs: dict[str, BackboneSpec] = {}
+
+
+def backbone_names() -> list[str]:
+    """Every registered backbone, built-in ones first."""
+    _load_entry_points()
+    return [*SPECS, *_specs]
+
+
+def get_spec(name: str) -> BackboneSpec:
+    """The specification of that name; raises ValueError with near names."""
+    names = backbone_names()
+    if name not in names:
+        raise ValueError(f"unknown backbone '{name}'{suggestion(name, names)}")
+    return SPECS[name] if name in SPECS else _specs[name]
+
+
+def family_of(spec: BackboneSpec) -> Family:
+    """The family of a specification."""
+    return get_family(spec.family)
+
+
+def register(*offered: BackboneSpec | Family) -> None:
+    """Add a plug-in's backbones and families, in any order; all of them or, where one is wrong, none.
+
+    Raises ValueError for a name that is taken or a family that is not registered, TypeError for anything that
+    is neither a specification nor a family.
+    """
+    for thing in offered:
+        if not isinstance(thing, BackboneSpec | Family):
+            raise TypeError(f"a BackboneSpec or a Family is needed, not {type(thing).__name__}")
+    families = [thing for thing in offered if isinstance(thing, Family)]
+    specs = [thing for thing in offered if isinstance(thing, BackboneSpec)]
+    _refuse(families, specs)
+    for family in families:
+        register_family(family)
+    _specs.update({spec.name: spec for spec in specs})
+
+
+def _refuse(families: list[Family], specs: list[BackboneSpec]) -> None:
+    """Raise ValueError with every name that is taken, given twice or unknown."""
+    known = [*family_names(), *(family.name for family in families)]
+    backbones = [*SPECS, *_specs, *(spec.name for spec in specs)]
+    faults = [f"the family name '{f.name}' is taken" for f in families if known.count(f.name) > 1]
+    faults += [f"the backbone name '{s.name}' is taken" for s in specs if backbones.count(s.name) > 1]
+    faults += [
+        f"unknown family '{spec.family}' of {spec.name}{suggestion(spec.family, known)}"
+        for spec in specs
+        if spec.family not in known
+    ]
+    if faults:
+        raise ValueError("; ".join(faults))
+
+
+@functools.cache
+def _load_entry_points() -> None:
+    for name, offered in entry_points_of(ENTRY_POINT_GROUP):
+        try:
+            register(*(offered if isinstance(offered, tuple) else (offered,)))
+        except (TypeError, ValueError) as error:
+            warnings.warn(f"plug-in {name} is skipped: {error}", stacklevel=3)
