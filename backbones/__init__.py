@@ -3,8 +3,7 @@
 from backbones.base import Backbone, BackboneSpec, DataConfig
 from backbones.families.family import Family
 from backbones.loading import WeightsError, find_weights, load_backbone, sha256_of_file
-from backbones.registry import backbone_names, family_of, get_spec, register
-from backbones.specs import SPECS
+from backbones.registry import SPECS, backbone_names, family_of, get_spec, register
 
 __all__ = [
     "SPECS",

@@ -1,4 +1,4 @@
-"""Installed plug-ins: what other distributions offer under an entry-point group."""
+"""What installed packages add under an entry-point group, for every registry that takes plug-ins."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 
 def entry_points_of(group: str) -> Iterator[tuple[str, Any]]:
-    """Name and object of every entry point of the group; one that does not load warns and is skipped."""
+    """Name and loaded object of each entry point of a group; one that does not load warns and is skipped."""
     for point in importlib.metadata.entry_points(group=group):
         try:
             loaded = point.load()
         except Exception as error:  # a stranger's package may raise anything
-            warnings.warn(f"plug-in {point.value} is skipped: {error}", stacklevel=2)
-        else:
-            yield point.name, loaded
+            warnings.warn(f"plug-in {point.value} is skipped: {type(error).__name__}: {error}", stacklevel=2)
+            continue
+        yield point.name, loaded

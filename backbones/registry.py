@@ -6,33 +6,52 @@ of its own or a tuple of both. One that is broken, or takes a name that is taken
 
 from __future__ import annotations
 
-import functools
 import warnings
+from collections.abc import Iterator, Mapping
 
 from backbones.base import BackboneSpec
 from backbones.families.family import Family
 from backbones.families.registry import family_names, get_family, register_family
 from backbones.names import suggestion
 from backbones.plugins import entry_points_of
-from backbones.specs import SPECS
+from backbones.specs import BUILT_IN
 
 ENTRY_POINT_GROUP = "dfq_harness.backbones"
 
 _specs: dict[str, BackboneSpec] = {}
+_unread = [ENTRY_POINT_GROUP]
+
+
+class _Registered(Mapping[str, BackboneSpec]):
+    """Names to specifications, complete whenever it is asked: installed plug-ins are loaded first."""
+
+    def __getitem__(self, name: str) -> BackboneSpec:
+        _load_entry_points()
+        return BUILT_IN[name] if name in BUILT_IN else _specs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        _load_entry_points()
+        return iter([*BUILT_IN, *_specs])
+
+    def __len__(self) -> int:
+        _load_entry_points()
+        return len(BUILT_IN) + len(_specs)
+
+
+SPECS: Mapping[str, BackboneSpec] = _Registered()
+"""Every registered backbone, built-in ones first."""
 
 
 def backbone_names() -> list[str]:
     """Every registered backbone, built-in ones first."""
-    _load_entry_points()
-    return [*SPECS, *_specs]
+    return list(SPECS)
 
 
 def get_spec(name: str) -> BackboneSpec:
     """The specification of that name; raises ValueError with near names."""
-    names = backbone_names()
-    if name not in names:
-        raise ValueError(f"unknown backbone '{name}'{suggestion(name, names)}")
-    return SPECS[name] if name in SPECS else _specs[name]
+    if name not in SPECS:
+        raise ValueError(f"unknown backbone '{name}'{suggestion(name, SPECS)}")
+    return SPECS[name]
 
 
 def family_of(spec: BackboneSpec) -> Family:
@@ -60,7 +79,7 @@ def register(*offered: BackboneSpec | Family) -> None:
 def _refuse(families: list[Family], specs: list[BackboneSpec]) -> None:
     """Raise ValueError with every name that is taken, given twice or unknown."""
     known = [*family_names(), *(family.name for family in families)]
-    backbones = [*SPECS, *_specs, *(spec.name for spec in specs)]
+    backbones = [*BUILT_IN, *_specs, *(spec.name for spec in specs)]
     faults = [f"the family name '{f.name}' is taken" for f in families if known.count(f.name) > 1]
     faults += [f"the backbone name '{s.name}' is taken" for s in specs if backbones.count(s.name) > 1]
     faults += [
@@ -72,10 +91,11 @@ def _refuse(families: list[Family], specs: list[BackboneSpec]) -> None:
         raise ValueError("; ".join(faults))
 
 
-@functools.cache
 def _load_entry_points() -> None:
-    for name, offered in entry_points_of(ENTRY_POINT_GROUP):
-        try:
-            register(*(offered if isinstance(offered, tuple) else (offered,)))
-        except (TypeError, ValueError) as error:
-            warnings.warn(f"plug-in {name} is skipped: {error}", stacklevel=3)
+    """Register what is installed, once. A plug-in may look backbones up while it is imported."""
+    while _unread:
+        for name, offered in entry_points_of(_unread.pop()):
+            try:
+                register(*(offered if isinstance(offered, tuple) else (offered,)))
+            except (TypeError, ValueError) as error:
+                warnings.warn(f"plug-in {name} is skipped: {error}", stacklevel=3)

@@ -1,4 +1,4 @@
-"""The backbones the harness knows: names, pinned timm tags, transforms and reference accuracies.
+"""The backbones that come with the harness: names, pinned timm tags, transforms and reference accuracies.
 
 One transform per backbone, that of the PSAQ-ViT and RepQ-ViT code: DeiT resizes to 256 (crop 0.875), ViT
 and Swin to 248 (crop 0.9), all bicubic. Detectors do not crop. `harness list backbones` prints this table.
@@ -94,7 +94,7 @@ def _mask_rcnn_spec(name: str, published: str, timm_name: str, box_ap: float) ->
 _DIGITS_SOURCE = "python -m backbones.digits.train_classifiers"
 _DIGITS_DATA = DataConfig(input_size=(1, 16, 16), mean=(0.305,), std=(0.319,), interpolation="bilinear")
 
-SPECS: dict[str, BackboneSpec] = {
+BUILT_IN: dict[str, BackboneSpec] = {
     spec.name: spec
     for spec in (
         _imagenet_spec(

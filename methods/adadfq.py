@@ -63,6 +63,7 @@ class Adadfq(GeneratorSynthesizer):
     """GDFQ's generator, trained on against the student as the student learns."""
 
     Config = AdadfqConfig
+    config: AdadfqConfig
     needs_student = True
 
     def synthesize(self, task: SynthesisTask) -> SyntheticImages:

@@ -84,6 +84,8 @@ class Synthesizer(ABC):
     """True when images depend on Q (MaskAQ, PSAQ-ViT V2); they are then not reused for another trial."""
     needs_real_images: ClassVar[bool] = False
     """True for the real-data reference alone: the harness puts `real_images` into its task."""
+    keeps_pixel_range: ClassVar[bool] = True
+    """False where images may hold values that no pixel has, as noise does."""
     families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
     """Names of the backbone families it supports; `FAMILIES` for every one, a plug-in's too."""
 

@@ -21,6 +21,7 @@ class GaussianNoise(Synthesizer):
 
     families = FAMILIES
     Config = GaussianNoiseConfig
+    keeps_pixel_range = False
 
     def synthesize(self, task: SynthesisTask) -> SyntheticImages:
         """Draw the set."""

@@ -109,7 +109,9 @@ class _Continued(ImageOptimizer):
         """The batch as it was."""
         if self._images is None:
             return super().start(batch, size, teacher, generator=generator)
-        return self._images.split(self.config.batch_size)[batch]
+        import torch
+
+        return torch.split(self._images, self.config.batch_size)[batch]
 
 
 def _without_labels(made: SyntheticImages) -> SyntheticImages:

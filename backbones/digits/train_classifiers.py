@@ -15,7 +15,7 @@ from backbones.base import BackboneSpec
 from backbones.digits.images import Digits, load_digits_split
 from backbones.loading import build_model
 from backbones.preprocessing.pixels import normalized
-from backbones.specs import SPECS
+from backbones.specs import BUILT_IN
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -89,12 +89,12 @@ def main(arguments: list[str] | None = None) -> None:
     import safetensors.torch
 
     parser = argparse.ArgumentParser(prog="python -m backbones.digits.train_classifiers", description=__doc__)
-    parser.add_argument("backbone", choices=[n for n, s in SPECS.items() if s.dataset == "digits"])
+    parser.add_argument("backbone", choices=[n for n, s in BUILT_IN.items() if s.dataset == "digits"])
     parser.add_argument("--output", type=Path, required=True, help="safetensors file to write")
     parser.add_argument("--epochs", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    spec = SPECS[options.backbone]
+    spec = BUILT_IN[options.backbone]
     model = train(spec, load_digits_split("train"), epochs=options.epochs, seed=options.seed)
     safetensors.torch.save_file(model.state_dict(), options.output)
     print(f"{spec.name}: top-1 {top1_percent(model, load_digits_split('report'), spec):.2f} % on report")

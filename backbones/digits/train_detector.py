@@ -28,7 +28,7 @@ from backbones.digits.scenes import (
 from backbones.digits.train_classifiers import augmented
 from backbones.loading import build_model
 from backbones.preprocessing.pixels import normalized
-from backbones.specs import SPECS
+from backbones.specs import BUILT_IN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -297,7 +297,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    spec = SPECS[_NAME]
+    spec = BUILT_IN[_NAME]
     model = train(spec, images=options.images, seed=options.seed, report_every=500)
     halves = {name: value.half() for name, value in model.state_dict().items()}
     safetensors.torch.save_file(halves, options.output)

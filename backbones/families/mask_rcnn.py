@@ -46,8 +46,11 @@ class MaskRcnnFamily(Family):
         return [*embedding, *block_points(model), *layers_of_heads(model, self.head_prefixes)]
 
     def convert_weights(self, state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-        """Weights of the official Swin detection checkpoints (mmdet 2); no other file is read."""
-        return from_official(without_cached_positions(state), model.state_dict())
+        """Weights of the official Swin detection checkpoints (mmdet 2), renamed."""
+        ours = model.state_dict()
+        if state.keys() == ours.keys():
+            return state
+        return from_official(without_cached_positions(state), ours)
 
     def official_weights(self, spec: Architecture) -> str:
         """A checkpoint of the Swin authors' detection repository; no hub has these."""

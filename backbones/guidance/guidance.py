@@ -48,7 +48,7 @@ class Guidance(ABC):
     def moved(self, targets: Tensor, *, down: float, right: float, mirrored: bool) -> Tensor:
         """The targets of images shifted cyclically by shares of their sides, then mirrored left to right.
 
-        Here they have no place and stay.
+        Targets without a place, such as classes, stay as they are.
         """
         return targets
 
@@ -62,7 +62,7 @@ class Guidance(ABC):
 
     @abstractmethod
     def disagreement(self, teacher: Any, student: Any) -> Tensor:
-        """The same, relative to the size of the teacher's outputs: a scalar that adversarial images raise.
+        """Distance of the outputs over the size of the teacher's: a scalar that adversarial images raise.
 
         The divisor carries no gradient: an image gains nothing from making the teacher's outputs small.
         """
@@ -87,7 +87,7 @@ class ClassGuidance(Guidance):
         return F.cross_entropy(outputs, targets)
 
     def distillation(self, teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
-        """`logit_distillation`."""
+        """Divergence of the softened class probabilities (`logit_distillation`)."""
         return logit_distillation(teacher, student, temperature)
 
     def disagreement(self, teacher: Tensor, student: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from importlib import metadata
 
 import typer
 
-from harness.cli import analyze, doctor, leaderboard, listing, plan, run, synthesize, tune, ui
+from harness.cli import analyze, doctor, leaderboard, listing, plan, run, schema, synthesize, tune, ui
 from harness.errors import HarnessError
 
 app = typer.Typer(
@@ -63,6 +63,7 @@ app.command("leaderboard")(leaderboard.show_leaderboard)
 app.command("synthesize", epilog=synthesize.EPILOG)(synthesize.synthesize)
 app.command("analyze", epilog=analyze.EPILOG)(analyze.analyze)
 app.command("ui")(ui.ui)
+app.command("schema", epilog=schema.EPILOG)(schema.schema)
 app.command("doctor")(doctor.doctor)
 
 

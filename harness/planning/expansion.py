@@ -342,9 +342,12 @@ class StageBuilder:
         files: list[Path],
         after: tuple[str, ...] = (),
     ) -> Stage:
+        from backbones import SPECS, family_of
+
         teacher_code = (
             PROJECT / "backbones" / "families" / "explicit.py",
             PROJECT / "backbones" / "loading.py",
+            _file_of(type(family_of(SPECS[settings["backbone"]]))),
         )
         settings = json.loads(json.dumps(settings))
         key = stage_key(kind, settings, parents, code_digest(*files, *teacher_code))

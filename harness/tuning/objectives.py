@@ -9,16 +9,17 @@ peak_memory_mb  of synthesis, quantization and evaluation
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from backbones.names import suggestion
 from harness.errors import UsageError
 from harness.stages.base import RunContext
 from harness.stages.facts import EvaluationFacts
 from harness.store import Store
-from methods.settings import suggestion
 from tasks.base import EvaluationOptions
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def parse_objectives(text: str | None, data_use: str, device: str) -> tuple[str,
     names = tuple(word.strip() for word in text.split(",") if word.strip())
     faults = [f"unknown objective '{n}'{suggestion(n, DIRECTIONS)}" for n in names if n not in DIRECTIONS]
     if len(set(names)) != len(names):
-        faults.append("an objective stands twice")
+        faults.append("an objective is given twice")
     if not faults and sum(name in QUALITIES for name in names) != 1:
         faults.append("exactly one of accuracy and agreement is needed; the costs come beside it")
     if "gpu_seconds" in names and not device.startswith("cuda"):
@@ -70,7 +71,7 @@ def values_of(
 
     def value(name: str, facts: EvaluationFacts) -> float:
         if name in QUALITIES:
-            return facts.metrics.get(facts.metric, float("nan"))
+            return facts.metrics.get(facts.metric, math.nan)
         if name == "peak_memory_mb":
             return facts.cost.peak_memory_mb
         return facts.cost.making_seconds * (context.gpus_per_trial if name == "gpu_seconds" else 1)
@@ -88,14 +89,14 @@ class TaskWatch:
     reports: int = _REPORTS
 
     def score(self, student: nn.Module, teacher: Backbone, context: RunContext, store: Store) -> float:
-        """The task's primary metric."""
+        """The student's primary metric on the tuning split, in the metric's unit."""
         from harness.stages.rebuild import task_of
 
         task = task_of(self.task, context)
         outputs = store.tensors(self.reference)["outputs"].float()
         options = EvaluationOptions(reference=outputs, batch_size=context.batch_size)
         found = task.evaluate(student, teacher, "tune", options).metrics
-        return found[task.primary_metric]
+        return float(found[task.primary_metric])
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class AgreementWatch:
     reports: int = _REPORTS
 
     def score(self, student: nn.Module, teacher: Backbone, context: RunContext, store: Store) -> float:
-        """Agreement in percent."""
+        """Agreement of the student with the teacher, in percent."""
         from harness.stages.agreement import compared, probe_images
 
         images = probe_images(store, self.images)

@@ -20,6 +20,7 @@ from harness.stages.facts import evaluation_facts
 from harness.store import open_store
 from harness.tuning import studies
 from harness.tuning.objectives import quality_of, values_of
+from harness.tuning.ownership import OWNER, Owners, asking
 from harness.tuning.space import Space
 from methods.bits import Bits
 
@@ -40,7 +41,7 @@ class Subject:
     backbone: str
     bits: Bits
     seeds: tuple[int, ...]
-    """Of every try; its value is their mean."""
+    """Seeds of every try, whose value is the mean over them."""
     objectives: tuple[str, ...]
     reference: Stage
     """The teacher's evaluation on the tuning split."""
@@ -106,7 +107,7 @@ class Search:
         space: Space,
         builder: StageBuilder,
         context: RunContext,
-        owners: studies.Owners,
+        owners: Owners,
         limits: Limits,
         *,
         on_end: Callable[[Ended], None],
@@ -154,11 +155,11 @@ class Search:
     def _ask(self) -> Asked | None:
         if self._is_late():
             return None
-        with studies.asking(self._context.store):
+        with asking(self._context.store):
             if len(studies.counted(self._study)) >= self._limits.trials:
                 return None
             asked = self._study.ask(self._distributions)
-            asked.set_user_attr(studies.OWNER, self._owners.id)
+            asked.set_user_attr(OWNER, self._owners.id)
         return asked
 
     def _started(self, asked: Asked) -> Try:

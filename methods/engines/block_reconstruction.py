@@ -35,6 +35,7 @@ class BlockReconstruction(RepqPtq):
     """Calibrates as E3, then fits each block's weights to the full-precision block's output."""
 
     Config = BlockReconstructionConfig
+    config: BlockReconstructionConfig
     families = frozenset({"vit", "swin"})
     title = "Block-wise reconstruction (post-training)"
     citation = "SARDFQ, ICCV 2025, arXiv 2412.16553; after I&S-ViT, arXiv 2311.10126"
@@ -101,14 +102,14 @@ class BlockReconstruction(RepqPtq):
         for _ in range(self.config.iterations):
             optimizer.zero_grad()
             error = torch.linalg.vector_norm(block(x) - target)
-            error.backward()
+            torch.autograd.backward(error)
             optimizer.step()
             schedule.step()
             errors.append(error.detach())
         for weight in weights:
             weight.requires_grad_(False)
             weight.grad = None
-        history = torch.stack(errors).tolist()
+        history: list[float] = torch.stack(errors).tolist()
         if not all(torch.stack([weight.isfinite().all() for weight in weights]).tolist()):
             raise TrainingFailed(
                 f"reconstruction of block {index} left weights that are not finite (errors {history[0]:.4g} "

@@ -48,6 +48,7 @@ class LsqQat(Engine):
     """Trains a student with quantized weights and learned activation ranges."""
 
     Config = LsqQatConfig
+    config: LsqQatConfig
     families = FAMILIES
     scopes = frozenset(SCOPES)
     title = "LSQ with distillation (quantization-aware training)"

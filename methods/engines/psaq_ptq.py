@@ -34,6 +34,7 @@ class PsaqPtq(Engine):
     """Quantizes every point of PSAQ-ViT's code with ranges from the given images; nothing is trained."""
 
     Config = PsaqPtqConfig
+    config: PsaqPtqConfig
     families = FAMILIES
     scopes = frozenset(SCOPES)
     title = "PSAQ-ViT (post-training, min-max ranges)"

@@ -45,6 +45,7 @@ class RepqPtq(Engine):
     """Quantizes every layer's input and weights with percentile ranges; nothing is trained."""
 
     Config = RepqPtqConfig
+    config: RepqPtqConfig
     families = FAMILIES
     scopes = frozenset(SCOPES)
     title = "RepQ-ViT (post-training, percentile ranges)"

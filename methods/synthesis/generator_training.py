@@ -90,6 +90,9 @@ class GeneratorSynthesizer(Synthesizer):
     The instance lives for one quantization and keeps the generator between its sets.
     """
 
+    config: GeneratorConfig
+    keeps_pixel_range = False
+
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self._training: _Training | None = None
@@ -126,7 +129,8 @@ class GeneratorSynthesizer(Synthesizer):
     def learning_rate_at(self, iteration: int, epoch: int) -> float:
         """Of this training step. Here a tenth less after each milestone."""
         passed = sum(iteration >= share * self.iterations_at(epoch) for share in self.config.milestones)
-        return self.config.learning_rate * 0.1**passed
+        rate: float = self.config.learning_rate * 0.1**passed
+        return rate
 
     def synthesize(self, task: SynthesisTask) -> SyntheticImages:
         """Train the generator, then draw `config.images` images. Raises SynthesisFailed.
@@ -164,7 +168,7 @@ class GeneratorSynthesizer(Synthesizer):
             images = training.network(mixture, generator=task.generator)
             terms = self.losses(images, mixture, task.teacher, task.student)
             training.optimizer.zero_grad()
-            torch.stack(list(terms.values())).sum().backward(inputs=parameters)
+            torch.autograd.backward(torch.stack(list(terms.values())).sum(), inputs=parameters)
             training.optimizer.step()
             if iteration + 1 == iterations or (iteration + 1) % REPORT_EVERY == 0:
                 numbers = as_numbers(terms, iteration)

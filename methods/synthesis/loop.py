@@ -155,9 +155,8 @@ def optimize(
         terms = objective.losses(images, objective.view(images, iteration), iteration)
         total = torch.stack(list(terms.values())).sum()
         images.grad = None
-        total.backward(
-            inputs=[images]
-        )  # lays the gradient out as the images are, which fused optimizers need
+        # Naming the inputs lays the gradient out as the images are, which fused optimizers need.
+        torch.autograd.backward(total, inputs=[images])
         optimizer.step()
         with torch.no_grad():
             images.clamp_(low, high)

@@ -15,11 +15,18 @@ from methods.adadfq import Adadfq, AdadfqConfig, margin_loss, normalized_entropy
 from methods.base import QuantizationTask, SynthesisTask
 from methods.engines.distillation import entropy_of_difference
 from methods.synthesis.generator import Mixture
-from tests.methods.smoke import assert_smoke, disturbed, seeded, synthesizer, untrained
-from tests.methods.tiny import FAMILIES, tiny
+from methods.testing.models import (
+    DIGITS_MODELS,
+    assert_smoke,
+    disturbed,
+    seeded,
+    synthesizer,
+    tiny,
+    untrained,
+)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 def test_smoke(family):
     assert_smoke("adadfq", family)
 

@@ -23,8 +23,8 @@ from methods.synthesis.attention_priors import (
 )
 from methods.synthesis.loop import Batch
 from methods.synthesis.patch_similarity import patch_similarity_entropy
-from tests.methods.detectors import DETECTORS, detector, pictures
-from tests.methods.smoke import disturbed, seeded, synthesizer
+from methods.testing.detectors import DETECTORS, detector, pictures
+from methods.testing.models import disturbed, seeded, synthesizer
 
 ON_DETECTORS = ("gaussian_noise", "real_data", "psaq_vit", "mimiq", "maskaq", "psaq_vit_v2")
 

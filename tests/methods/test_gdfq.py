@@ -9,11 +9,10 @@ from methods.base import SynthesisTask
 from methods.gdfq import Gdfq
 from methods.synthesis.generator import Mixture
 from methods.synthesis.generator_training import GeneratorConfig
-from tests.methods.smoke import assert_smoke, seeded, untrained
-from tests.methods.tiny import FAMILIES, tiny
+from methods.testing.models import DIGITS_MODELS, assert_smoke, seeded, tiny, untrained
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 def test_smoke(family):
     assert_smoke("gdfq", family)
 

@@ -16,7 +16,7 @@ from methods import configure
 from methods.base import SynthesisTask
 from methods.bits import Bits
 from methods.image_folder import ImageFolder, ImageFolderConfig
-from tests.methods.tiny import tiny
+from methods.testing.models import tiny
 
 SUITE = Suite(
     name="test",

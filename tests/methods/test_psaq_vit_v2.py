@@ -7,11 +7,10 @@ from methods import get_method
 from methods.base import SynthesisTask
 from methods.psaq_vit_v2 import PsaqVitV2, PsaqVitV2Config, PsaqVitV2Objective
 from methods.synthesis.loop import Batch
-from tests.methods.smoke import assert_smoke, disturbed, seeded, synthesizer, untrained
-from tests.methods.tiny import FAMILIES
+from methods.testing.models import DIGITS_MODELS, assert_smoke, disturbed, seeded, synthesizer, untrained
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 def test_smoke(family):
     assert_smoke("psaq_vit_v2", family)
 

@@ -7,11 +7,10 @@ from scipy.special import log_softmax
 from methods.base import SynthesisTask
 from methods.qimera import Qimera, QimeraConfig
 from methods.synthesis.generator import Mixture
-from tests.methods.smoke import assert_smoke, seeded, synthesizer, untrained
-from tests.methods.tiny import FAMILIES
+from methods.testing.models import DIGITS_MODELS, assert_smoke, seeded, synthesizer, untrained
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 def test_smoke(family):
     assert_smoke("qimera", family)
 
@@ -41,7 +40,7 @@ def test_a_mixture_holds_a_share_of_the_classes_and_two_at_least(share, classes)
     assert maker.mixture(untrained("digits_vit"), generator=seeded()).labels.shape == (16, classes)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 @pytest.mark.parametrize("mode", ["fixed", "faithful"])
 def test_class_vectors_start_as_the_classifier(family, mode):
     teacher = untrained(family)

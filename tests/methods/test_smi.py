@@ -6,7 +6,7 @@ from methods import configure
 from methods.base import SynthesisTask
 from methods.smi import Smi, SmiConfig, SmiObjective, only_tokens, token_places
 from methods.synthesis.loop import Batch, optimize
-from tests.methods.tiny import blobs, tiny
+from methods.testing.models import blobs, tiny
 
 PATCHES = 64
 

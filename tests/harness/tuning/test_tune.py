@@ -154,9 +154,9 @@ def test_the_data_free_objective_is_the_default_and_reads_no_data_at_all(folder,
     seen = []
     original = Digits.evaluate
 
-    def watched(self, model, backbone, split, **options):
+    def watched(self, model, backbone, split, options):
         seen.append(split)
-        return original(self, model, backbone, split, **options)
+        return original(self, model, backbone, split, options)
 
     monkeypatch.setattr(Digits, "evaluate", watched)
     invoke(folder, "--method", "planted_dots", "--trials", "3")
@@ -306,9 +306,9 @@ def start(folder: Path, *more: str) -> subprocess.Popen:
 def finished_numbers(folder: Path) -> list[int]:
     from optuna.trial import TrialState
 
-    from harness.tuning import studies
+    from harness.tuning.storage import open_storage
 
-    storage = studies.open_storage(None, folder / "store")
+    storage = open_storage(None, folder / "store")
     found = [s for s in storage.get_all_studies() if s.study_name == f"{STUDY}agreement"]
     done = (TrialState.COMPLETE, TrialState.PRUNED)
     return [t.number for s in found for t in storage.get_all_trials(s._study_id) if t.state in done]
@@ -343,9 +343,9 @@ def test_two_processes_share_a_study(folder):
     wait_for(lambda: len(finished_numbers(folder)) >= 1)
     second = start(folder, "--trials", "8", "--resume")
     assert (first.wait(timeout=120), second.wait(timeout=120)) == (0, 0)
-    from harness.tuning import studies
+    from harness.tuning.storage import open_storage
 
-    study = studies.open_storage(None, folder / "store")
+    study = open_storage(None, folder / "store")
     (found,) = study.get_all_studies()
     tried = study.get_all_trials(found._study_id)
     assert len(tried) == 8

@@ -20,8 +20,8 @@ from methods.quantization.activations import ActivationQuantizer
 from methods.quantization.fake_quantize import symmetric_weights
 from methods.quantization.layers import QuantizedConv2d, QuantizedLinear
 from methods.scope import SCOPES, bits_by_name
-from tests.methods.detectors import detector, pictures
-from tests.methods.tiny import blobs, tiny
+from methods.testing.detectors import detector, pictures
+from methods.testing.models import blobs, tiny
 
 ENGINES = ("psaq_ptq", "lsq_qat", "repq_ptq")
 W4A4 = Bits(4, 4)

@@ -19,7 +19,7 @@ from methods.engines.training import learning_rate_at
 from methods.quantization.layers import QuantizedConv2d, QuantizedLinear, QuantizedMatMul
 from methods.quantization.lsq import LsqQuantizer
 from methods.settings import configure
-from tests.methods.tiny import FAMILIES, blobs, source_of, tiny
+from methods.testing.models import DIGITS_MODELS, blobs, source_of, tiny
 
 W4A4 = Bits(4, 4)
 
@@ -54,7 +54,7 @@ def test_swin_quantizes_its_patch_merging_and_classifier():
 
 
 @pytest.mark.parametrize(("mode", "head"), [("faithful", 0.01), ("fixed", 1.0)])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 def test_modes_differ_in_the_classifiers_gradient_and_in_the_softmax_levels(family, mode, head):
     student = LsqQat(LsqQatConfig(mode=mode)).prepare(tiny(family), W4A4)
     student(blobs(4))
@@ -66,7 +66,7 @@ def test_modes_differ_in_the_classifiers_gradient_and_in_the_softmax_levels(fami
             assert mode == "faithful" or not quantizer.signed
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 def test_eight_bits_start_close_to_full_precision(family):
     student = LsqQat(LsqQatConfig()).prepare(tiny(family), Bits(8, 8))
     images = blobs(32)
@@ -74,7 +74,7 @@ def test_eight_bits_start_close_to_full_precision(family):
     assert (student(images) - reference).norm() < 0.05 * reference.norm()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 @pytest.mark.parametrize("distillation", ["none", "structural", "masked"])
 def test_training_lowers_the_loss(family, distillation):
     images, losses = blobs(32), []
@@ -96,7 +96,7 @@ def test_training_lowers_the_loss(family, distillation):
     assert all(p.grad is None for p in student.parameters())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 @pytest.mark.parametrize("mode", ["fixed", "faithful"])
 def test_a_stored_student_gives_bit_equal_logits(family, mode):
     student = trained(family, blobs(16), mode=mode)

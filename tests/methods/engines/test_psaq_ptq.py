@@ -13,7 +13,7 @@ from methods.bits import Bits
 from methods.engines.psaq_ptq import PsaqPtq, PsaqPtqConfig
 from methods.quantization.activations import MinMaxQuantizer
 from methods.quantization.fake_quantize import symmetric_weights
-from tests.methods.tiny import FAMILIES, blobs, source_of, tiny
+from methods.testing.models import DIGITS_MODELS, blobs, source_of, tiny
 
 
 def quantized(family: str, images: torch.Tensor, bits: Bits, batch_size: int = 32) -> torch.nn.Module:
@@ -40,7 +40,7 @@ def test_every_point_of_the_released_code_is_observed(family, count):
     assert all(low < high for low, high in seen.values())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 def test_softmax_outputs_are_not_quantized(family):
     student = quantized(family, blobs(4), Bits(8, 4))
     attention = next(m for m in student.modules() if hasattr(m, "softmax") and hasattr(m, "qk"))
@@ -85,7 +85,7 @@ def test_batches_join_to_the_ranges_of_one_pass():
         assert parts[name] == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 def test_weights_are_quantized_and_the_teacher_is_untouched(family):
     teacher = tiny(family)
     before = {name: value.clone() for name, value in teacher.model.state_dict().items()}
@@ -99,7 +99,7 @@ def test_weights_are_quantized_and_the_teacher_is_untouched(family):
         assert torch.equal(weight, symmetric_weights(before[name], 3))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 def test_eight_bits_stay_close_to_full_precision_and_two_bits_do_not(family):
     teacher, images = tiny(family), blobs(64)
     reference = teacher.model(images)
@@ -111,7 +111,7 @@ def test_eight_bits_stay_close_to_full_precision_and_two_bits_do_not(family):
     assert errors[Bits(2, 2)] > 0.5
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 def test_a_stored_student_gives_bit_equal_logits(family):
     student = quantized(family, blobs(8), Bits(4, 4))
     restored = PsaqPtq(PsaqPtqConfig()).prepare(tiny(family), Bits(4, 4))

@@ -19,8 +19,8 @@ from methods.bits import Bits
 from methods.engines.lsq_qat import LsqQat, LsqQatConfig
 from methods.engines.psaq_ptq import PsaqPtq, PsaqPtqConfig
 from methods.engines.repq_ptq import RepqPtq, RepqPtqConfig
+from methods.testing.models import source_of
 from tasks.imagenet import ImageNet
-from tests.methods.tiny import source_of
 
 pytestmark = [pytest.mark.shared, pytest.mark.slow]
 

@@ -20,12 +20,12 @@ from methods.quantization import frozen
 from methods.quantization.fitting import fitted_quantizers
 from methods.quantization.layers import QuantizedConv2d, QuantizedLinear, QuantizedMatMul
 from methods.quantization.log_sqrt2 import LogSqrt2Quantizer
-from tests.methods.tiny import FAMILIES, blobs, source_of, tiny
+from methods.testing.models import DIGITS_MODELS, blobs, source_of, tiny
 
 E3 = RepqPtq(RepqPtqConfig())
 E4 = BlockReconstruction(BlockReconstructionConfig(iterations=4))
 ENGINES = pytest.mark.parametrize("engine", [E3, E4], ids=["repq_ptq", "block_reconstruction"])
-FAMILY = pytest.mark.parametrize("family", FAMILIES)
+FAMILY = pytest.mark.parametrize("family", DIGITS_MODELS)
 
 
 def quantized(engine, teacher, images, bits, seed=0):

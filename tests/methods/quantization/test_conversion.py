@@ -19,7 +19,7 @@ from methods.quantization import frozen
 from methods.quantization.conversion import quantize_input, quantize_output
 from methods.quantization.fake_quantize import symmetric_weights, symmetric_weights_straight_through
 from methods.quantization.layers import QuantizedConv2d, QuantizedLinear, QuantizedMatMul
-from tests.methods.tiny import FAMILIES, blobs, source_of, tiny
+from methods.testing.models import DIGITS_MODELS, blobs, source_of, tiny
 
 WEIGHTS_4 = functools.partial(symmetric_weights_straight_through, bits=4)
 
@@ -88,7 +88,7 @@ def student_of(engine: str, family: str) -> nn.Module:
     return LsqQat(config).quantize(QuantizationTask(tiny(family), images, bits, generator=generator))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 @pytest.mark.parametrize("engine", ["psaq_ptq", "lsq_qat"])
 def test_a_frozen_student_gives_the_same_logits_and_a_gradient_for_its_input_alone(engine, family):
     student = student_of(engine, family).requires_grad_(True)

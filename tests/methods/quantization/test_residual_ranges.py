@@ -16,9 +16,9 @@ from methods.quantization.fitting import fitted_quantizers, fitting
 from methods.quantization.layers import QuantizedLinear
 from methods.quantization.percentile import PercentileQuantizer, PercentileWeights, uniform_parameters
 from methods.quantization.residual_ranges import SHARES, search, searching_behind_norm
-from tests.methods.tiny import FAMILIES, blobs, source_of, tiny
+from methods.testing.models import DIGITS_MODELS, blobs, source_of, tiny
 
-FAMILY = pytest.mark.parametrize("family", FAMILIES)
+FAMILY = pytest.mark.parametrize("family", DIGITS_MODELS)
 
 
 def gelu_outputs(massive: float = 0.0) -> torch.Tensor:

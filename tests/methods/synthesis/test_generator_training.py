@@ -8,7 +8,7 @@ import torch
 from methods import SynthesisFailed
 from methods.base import SynthesisTask
 from methods.synthesis.generator_training import GeneratorConfig, GeneratorSynthesizer
-from tests.methods.smoke import seeded, untrained
+from methods.testing.models import seeded, untrained
 
 
 class Sided(GeneratorSynthesizer):
