@@ -7,6 +7,7 @@ import pytest
 from backbones import SPECS
 from harness.execution.full_precision_gate import full_precision_gate
 from harness.stages.facts import Cost, Environment, EvaluationFacts
+from results.metrics import METRICS, Metric, register_metric
 
 DEIT = SPECS["deit_tiny"]
 
@@ -68,3 +69,12 @@ def test_a_subset_allows_the_noise_that_image_level_ap_can_have():
     assert not refused.passed
     assert "full-precision box AP is" in refused.message
     assert full_precision_gate(DETECTOR, reference(70.0, 143, False, "ap")).message.endswith("whole set")
+
+
+@pytest.mark.parametrize(("score", "passes"), [(45.1, True), (44.9, False)])
+def test_a_new_metrics_tolerance_and_spoken_name_are_used(monkeypatch, score, passes):
+    monkeypatch.setattr("results.metrics.METRICS", dict(METRICS))
+    register_metric(Metric("pq", label="PQ", spoken="panoptic quality", tolerance=1.0))
+    result = full_precision_gate(DETECTOR, reference(score, 5000, True, "pq"))
+    assert result.passed is passes
+    assert passes or "full-precision panoptic quality is 44.90" in result.message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -10,21 +11,26 @@ import torch
 from harness.planning.plan import Plan, Trial
 from harness.reporting.records import records_of
 from harness.stages.base import Stage
-from harness.store.artifacts import Store
+from harness.stages.facts import Cost, Environment, EvaluationFacts, write_artifact
+from harness.store import Store, open_store
 from harness.suites.suite import Suite
 from results.statistics import unpack_outcomes, unpack_scores
 
 RIGHT = torch.tensor([True, False, True, True])
-FACTS: dict[str, Any] = {
-    "metric": "top1",
-    "metrics": {"top1": 75.0, "agreement": 99.9, "kl": 0.001},
-    "images": 4,
-    "samples": "0123456789abcdef0123456789abcdef",
-    "cost": {"evaluation_seconds": 2.0, "synthetic_images": 32.0},
-    "environment": {"torch": "2.11"},
-    "notes": ["one class was missing"],
-    "finished_at": "2026-11-25T10:00:00Z",
-}
+FACTS = EvaluationFacts(
+    environment=Environment({"torch": "2.11"}, python="3.11.9", device="cpu x86_64", threads=2),
+    metrics={"top1": 75.0, "agreement": 99.9, "kl": 0.001},
+    metric="top1",
+    images=4,
+    samples="0123456789abcdef0123456789abcdef",
+    whole=True,
+    labelled=True,
+    cost=Cost(synthesis_seconds=60.0, evaluation_seconds=2.0, peak_memory_mb=512.0),
+    images_per_second=2.0,
+    synthetic_images=32,
+    finished_at="2026-11-25T10:00:00Z",
+    notes=("one class was missing",),
+)
 
 
 def trial(method: str = "psaq_vit", **changes: Any) -> Trial:
@@ -68,12 +74,13 @@ def plan_of(*trials: Trial) -> Plan:
 
 @pytest.fixture
 def store(tmp_path) -> Store:
-    return Store(tmp_path).create()
+    return open_store(tmp_path).create()
 
 
 def write(store: Store, one: Trial, outcomes: dict[str, torch.Tensor] | None = None, **facts: Any) -> None:
     tensors = {"outcomes.top1": RIGHT} if outcomes is None else outcomes
-    store.write(one.evaluation, tensors, {**FACTS, **facts})
+    stage = Stage("evaluate", one.label, {}, {}, one.evaluation)
+    write_artifact(store, stage, tensors, dataclasses.replace(FACTS, **facts), seconds=3.0)
 
 
 def test_a_record_is_its_trial_with_what_the_evaluation_found(store):
@@ -82,13 +89,25 @@ def test_a_record_is_its_trial_with_what_the_evaluation_found(store):
     (record,) = records_of(plan_of(one), store)
     assert record.identity() == one.identity()
     assert (record.status, record.reason) == ("ok", "")
-    assert (record.metric, record.metrics, record.images) == ("top1", FACTS["metrics"], 4)
+    assert (record.metric, record.metrics, record.images) == ("top1", FACTS.metrics, 4)
     assert unpack_outcomes(record.outcomes["top1"], 4).tolist() == RIGHT.tolist()
     assert record.scores == {}
-    assert record.samples_digest == FACTS["samples"]
-    assert (record.cost, record.environment) == (FACTS["cost"], FACTS["environment"])
+    assert record.samples_digest == FACTS.samples
+    assert record.cost == {
+        "synthesis_seconds": 60.0,
+        "evaluation_seconds": 2.0,
+        "peak_memory_mb": 512.0,
+        "images_per_second": 2.0,
+        "synthetic_images": 32,
+    }
+    assert record.environment == {
+        "torch": "2.11",
+        "python": "3.11.9",
+        "device": "cpu x86_64",
+        "threads": "2",
+    }
     assert record.notes == ("one class was missing",)
-    assert record.finished_at == FACTS["finished_at"]
+    assert record.finished_at == FACTS.finished_at
 
 
 def test_records_come_in_plan_order_whether_or_not_there_is_a_result(store):
@@ -126,7 +145,7 @@ def test_full_precision_agrees_with_itself_exactly_where_that_was_measured(store
     write(store, quantized)
     reference, record = records_of(plan_of(teacher, quantized), store)
     assert reference.metrics == {"top1": 75.0, "agreement": 100.0, "kl": 0.0}
-    assert record.metrics == FACTS["metrics"]
+    assert record.metrics == FACTS.metrics
     write(store, teacher, metrics={"ap": 40.0})
     assert records_of(plan_of(teacher), store)[0].metrics == {"ap": 40.0}
 
