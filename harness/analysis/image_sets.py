@@ -10,17 +10,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from backbones import SPECS, Backbone, load_backbone
+from backbones.base import DETECTORS
 from harness.errors import HarnessError, UsageError
+from harness.execution.progress_view import RunView
+from harness.execution.schedulers.inline import InlineScheduler
+from harness.planning.expansion import StageBuilder
 from harness.planning.request import Request
 from harness.planning.session import load_plugins, open_workbench
+from harness.stages.base import RunContext, Stage
+from harness.stages.run_stage import stored_student
 from harness.store.artifacts import Store
+from harness.suites.suite import load_suite
+from tasks.base import DataError
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from torch import Tensor, nn
-
-    from backbones import Backbone
-    from harness.planning.expansion import StageBuilder
-    from harness.stages.base import Stage
 
 REFERENCES = ("real_data", "gaussian_noise")
 """Sets that every analysis has: what images should be like, and images that know nothing."""
@@ -28,8 +34,8 @@ _WITHOUT_SUITE: dict[str, Any] = {"methods": ("psaq_vit", "mimiq"), "bits": ("w4
 
 
 @dataclass(frozen=True)
-class Specimen:
-    """A set of images and the student made from it."""
+class ImageSet:
+    """Images of one method and the student made from them."""
 
     images: Tensor
     """(n, C, H, W) in normalized space, on the CPU."""
@@ -38,29 +44,26 @@ class Specimen:
 
 
 @dataclass(frozen=True)
-class Specimens:
-    """All that one analysis looks at."""
+class ImageSets:
+    """Everything that one analysis looks at."""
 
     teacher: Backbone
-    sets: Mapping[str, Specimen]
+    sets: Mapping[str, ImageSet]
     """Method -> its images and student; `real_data` first."""
     failures: tuple[str, ...]
-    """A sentence for every method that gave none."""
+    """A sentence for every method without images or student."""
     settings: Mapping[str, Any]
     """backbone, bits, engine, budget and seed of the analysis."""
     batch_size: int
+    """Images per forward pass."""
 
 
-def fetch(request: Request, console: Any) -> Specimens:
+def fetch(request: Request, console: Console) -> ImageSets:
     """Images and students of the request's methods and of the references, on one backbone, bits and seed.
 
-    Without a suite: psaq_vit and mimiq at w4a4 under budget fast. `console` hears of the stages that run.
+    Without a suite: psaq_vit and mimiq at w4a4 under budget fast. `console` shows the stages that run.
     Raises UsageError for wrong requests, HarnessError when there are no real images to compare with.
     """
-    from backbones import load_backbone
-    from harness.stages.run_stage import stored_student
-    from tasks.base import DataError
-
     builder, context = open_workbench(_completed(request))
     suite = builder.suite
     backbone, bits, engine, seed = suite.backbones[0], suite.bits[0], suite.engines[0], suite.seeds[0]
@@ -76,7 +79,7 @@ def fetch(request: Request, console: Any) -> Specimens:
         reason = reasons.get(images.key) or reasons.get(student.key)
         if reason is None:
             model = stored_student(store, student.key, teacher, store.meta(student.key))
-            sets[name] = Specimen(store.tensors(images.key)["images"], model)
+            sets[name] = ImageSet(store.tensors(images.key)["images"], model)
         elif name == "real_data":
             raise HarnessError(f"there are no real images to compare with: {reason}")
         else:
@@ -88,15 +91,11 @@ def fetch(request: Request, console: Any) -> Specimens:
         "budget": suite.budget,
         "seed": seed,
     }
-    return Specimens(teacher, sets, tuple(failures), settings, context.batch_size)
+    return ImageSets(teacher, sets, tuple(failures), settings, context.batch_size)
 
 
 def _completed(request: Request) -> Request:
     """The request with every choice made that an analysis needs; raises UsageError where the user has to."""
-    from backbones import SPECS
-    from backbones.base import DETECTORS
-    from harness.suites.suite import load_suite
-
     if not request.rows.suite and not request.rows.backbones:
         raise UsageError("nothing to analyse: give --backbone NAME or --suite NAME")
     offered = _WITHOUT_SUITE
@@ -131,11 +130,8 @@ def _stages(builder: StageBuilder, name: str) -> tuple[Stage, Stage]:
     return images or student, student
 
 
-def _run(stages: list[Stage], context: Any, store: Store, console: Any) -> dict[str, str]:
+def _run(stages: list[Stage], context: RunContext, store: Store, console: Console) -> dict[str, str]:
     """Run the stages that are not in the store; key -> reason of those that failed."""
-    from harness.execution.progress_view import RunView
-    from harness.execution.schedulers.inline import InlineScheduler
-
     missing = [stage for stage in stages if not store.holds(stage.key)]
     with RunView(missing, len(stages) - len(missing), store, 1, console) as view:
         results = InlineScheduler().run(missing, context, view.on_event)

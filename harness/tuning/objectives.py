@@ -15,16 +15,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from backbones import Backbone
 from backbones.names import suggestion
 from harness.errors import UsageError
+from harness.stages.agreement import compared, probe_images
 from harness.stages.base import RunContext
+from harness.stages.run_stage import task_of
 from harness.store.artifacts import Store
 from tasks.base import EvaluationOptions
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from backbones import Backbone
 
 DIRECTIONS: dict[str, Literal["minimize", "maximize"]] = {
     "accuracy": "maximize",
@@ -91,8 +92,6 @@ class TaskWatch:
 
     def score(self, student: nn.Module, teacher: Backbone, context: RunContext, store: Store) -> float:
         """The student's primary metric on the tuning split, in the metric's unit."""
-        from harness.stages.run_stage import task_of
-
         task = task_of(self.task, context)
         outputs = store.tensors(self.reference)["outputs"].float()
         options = EvaluationOptions(reference=outputs, batch_size=context.batch_size)
@@ -110,7 +109,5 @@ class AgreementWatch:
 
     def score(self, student: nn.Module, teacher: Backbone, context: RunContext, store: Store) -> float:
         """Agreement of the student with the teacher, in percent."""
-        from harness.stages.agreement import compared, probe_images
-
         images = probe_images(store, self.images)
         return compared(student, teacher, images, context.batch_size).metrics["agreement"]

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from backbones import SPECS
 from backbones.names import suggestion
 from harness.errors import UsageError
 from harness.planning.expansion import StageBuilder
@@ -162,8 +163,6 @@ def _subject(builder: StageBuilder, options: TuneOptions, device: str) -> Subjec
 
 
 def _own_probe(backbone: str) -> str:
-    from backbones import SPECS
-
     for name in PROBES:
         synthesizer = get_method(name).synthesizer
         if synthesizer is not None and SPECS[backbone].family in synthesizer.families:

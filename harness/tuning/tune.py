@@ -27,13 +27,12 @@ from harness.tuning.preparation import Preparation, prepare
 from harness.tuning.search import Ended, Search, plan_of
 from harness.tuning.space import Space
 from harness.tuning.view import SearchView
+from results.tracking import Tracker
 
 if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial
     from rich.console import Console
-
-    from results.tracking import Tracker
 
 _FINAL_SEEDS = 3
 
