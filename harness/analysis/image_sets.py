@@ -40,7 +40,7 @@ class ImageSet:
     images: Tensor
     """(n, C, H, W) in normalized space, on the CPU."""
     student: nn.Module
-    """In evaluation mode, on the teacher's device."""
+    """The quantized model in evaluation mode, on the teacher's device."""
 
 
 @dataclass(frozen=True)

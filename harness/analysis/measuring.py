@@ -57,7 +57,7 @@ class StudentFacts:
     attention_distance: tuple[float, ...]
     """`metrics.attention_distance` of every layer."""
     agreements: tuple[Agreement, ...]
-    """On whole images first, then on parts of them."""
+    """Agreement on whole images first, then on parts of them."""
 
     @property
     def mean_distance(self) -> float:

@@ -53,7 +53,7 @@ class Preparation:
     options: TuneOptions
     builder: StageBuilder
     context: RunContext
-    """With the watch that scores students while they train."""
+    """Where and how stages run, with the watch that scores students while they train."""
     subject: Subject
     space: Space
     storage: BaseStorage

@@ -55,7 +55,7 @@ class Tuned:
     default_values: tuple[float, ...] | None = None
     """The same for the settings before the search; None where that trial has no value."""
     front: tuple[Mapping[str, Any], ...] = ()
-    """With several objectives: number, values and settings of every trial on the Pareto front."""
+    """Number, values and settings of every trial on the Pareto front; empty for one objective."""
     shares: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """Setting -> its share in the spread of the first objective."""
     seconds: float = 0.0
