@@ -14,8 +14,6 @@ def entry_points_of(group: str) -> Iterator[tuple[str, Any]]:
         try:
             loaded = point.load()
         except Exception as error:  # a stranger's package may raise anything
-            warnings.warn(
-                f"plug-in {point.value} is skipped: {type(error).__name__}: {error}", stacklevel=2
-            )
+            warnings.warn(f"plug-in {point.value} is skipped: {type(error).__name__}: {error}", stacklevel=2)
             continue
         yield point.name, loaded

@@ -11,16 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backbones import SPECS, Backbone, load_backbone
-from backbones.base import DETECTORS
 from harness.errors import HarnessError, UsageError
-from harness.execution.progress_view import RunView
+from harness.execution.ensure import ensure
 from harness.execution.schedulers.inline import InlineScheduler
 from harness.planning.expansion import StageBuilder
 from harness.planning.request import Request
 from harness.planning.session import load_plugins, open_workbench
 from harness.stages.base import RunContext, Stage
-from harness.stages.run_stage import stored_student
-from harness.store.artifacts import Store
+from harness.stages.rebuild import stored_student
+from harness.store import Store, open_store
 from harness.suites.suite import load_suite
 from tasks.base import DataError
 
@@ -71,14 +70,14 @@ def fetch(request: Request, console: Console) -> ImageSets:
         stages = {name: _stages(builder, name) for name in (*REFERENCES, *suite.methods)}
     except DataError as error:
         raise UsageError(str(error)) from None
-    store = Store(context.store).create()
+    store = open_store(context.store).create()
     reasons = _run(list(builder.stages.values()), context, store, console)
     teacher = load_backbone(backbone, context.weights[backbone], context.device)
     sets, failures = {}, []
     for name, (images, student) in stages.items():
         reason = reasons.get(images.key) or reasons.get(student.key)
         if reason is None:
-            model = stored_student(store, student.key, teacher, store.meta(student.key))
+            model = stored_student(store, student.key, teacher)
             sets[name] = ImageSet(store.tensors(images.key)["images"], model)
         elif name == "real_data":
             raise HarnessError(f"there are no real images to compare with: {reason}")
@@ -114,7 +113,7 @@ def _completed(request: Request) -> Request:
     faults += [
         f"--backbone {name}: an analysis compares answers of classifiers, this is a detector"
         for name in request.rows.backbones
-        if name in SPECS and SPECS[name].family in DETECTORS
+        if name in SPECS and SPECS[name].is_detector
     ]
     if faults:
         raise UsageError.of(faults)
@@ -132,8 +131,5 @@ def _stages(builder: StageBuilder, name: str) -> tuple[Stage, Stage]:
 
 def _run(stages: list[Stage], context: RunContext, store: Store, console: Console) -> dict[str, str]:
     """Run the stages that are not in the store; key -> reason of those that failed."""
-    missing = [stage for stage in stages if not store.holds(stage.key)]
-    with RunView(missing, len(stages) - len(missing), store, 1, console) as view:
-        results = InlineScheduler().run(missing, context, view.on_event)
-    store.add_timings(view.time_left.seen)
+    results = ensure(stages, context, store, InlineScheduler(), console)
     return {key: result.reason for key, result in results.items() if result.status not in ("done", "cached")}

@@ -8,11 +8,10 @@ reference. Agreement with the teacher has no gate.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from backbones.base import BackboneSpec
+from harness.stages.facts import EvaluationFacts
 from results.metrics import metric_of
 
 _STANDARD_ERRORS = 3.0
@@ -26,18 +25,18 @@ class GateResult:
     message: str = ""
 
 
-def full_precision_gate(spec: BackboneSpec, reference: Mapping[str, Any]) -> GateResult:
+def full_precision_gate(spec: BackboneSpec, reference: EvaluationFacts) -> GateResult:
     """Compare the reference artifact's ranking metric (percent) with the specification's.
 
     The noise of a subset is three standard errors of a mean over its images. Values from 0 to 1 with mean m
     vary by m (1 - m) at most: exactly that for right and wrong, and a bound for the AP of single images.
     """
-    metric = metric_of(reference["metric"])
-    measured, expected = reference["metrics"].get(metric.name), spec.reference_score
-    tolerance, images = metric.tolerance, reference["images"]
+    metric = metric_of(reference.metric)
+    measured, expected = reference.metrics.get(metric.name), spec.reference_score
+    tolerance, images = metric.tolerance, reference.images
     if tolerance is None or measured is None or expected is None:
         return GateResult(True)
-    if reference["whole"]:
+    if reference.whole:
         passed = abs(measured - expected) <= tolerance + 1e-9
     else:
         share = expected / 100
@@ -51,7 +50,7 @@ def full_precision_gate(spec: BackboneSpec, reference: Mapping[str, Any]) -> Gat
             f"{tolerance:.2f} points: check that --weights {spec.name}=FILE holds {spec.hub_repository} and "
             "that the data are complete; --allow-fp-mismatch runs all the same and says so in the notes",
         )
-    if not reference["whole"] and measured > expected + tolerance:
+    if not reference.whole and measured > expected + tolerance:
         return GateResult(
             True, f"{said}, above the reference {expected:.2f}: this subset is easier than the whole set"
         )

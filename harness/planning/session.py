@@ -14,7 +14,7 @@ from harness.planning.expansion import StageBuilder, build_plan
 from harness.planning.plan import Plan
 from harness.planning.request import Request
 from harness.stages.base import RunContext
-from harness.store.artifacts import Store
+from harness.store import Store, open_store
 from harness.suites.locations import Locations, find_locations
 from harness.suites.suite import Suite, load_suite, narrowed, with_overrides, with_tuned_file
 from methods.bits import Bits
@@ -57,7 +57,7 @@ def session_of(
         plan = build_plan(suite, context, hashes)
     except DataError as error:
         raise UsageError(str(error)) from None
-    return Session(suite, context, plan, Store(context.store), notes)
+    return Session(suite, context, plan, open_store(context.store), notes)
 
 
 def open_workbench(request: Request) -> tuple[StageBuilder, RunContext]:

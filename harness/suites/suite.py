@@ -175,7 +175,6 @@ def with_tuned_file(suite: Suite, file: str) -> Suite:
 def suite_faults(suite: Suite) -> list[tuple[str, str]]:
     """Everything wrong with a suite's contents, as (field, sentence)."""
     from backbones import SPECS
-    from backbones.base import DETECTORS
     from methods.registry import UnknownName, engine_names, get_engine, get_method, method_names
     from tasks.registry import get_task, task_names
 
@@ -190,7 +189,7 @@ def suite_faults(suite: Suite) -> list[tuple[str, str]]:
             faults.append(
                 ("backbones", f"{name} is trained on {SPECS[name].dataset}, the suite's task is {suite.task}")
             )
-        elif task is not None and not task.detects and SPECS[name].family in DETECTORS:
+        elif task is not None and not task.detects and SPECS[name].is_detector:
             faults.append(("backbones", f"{name} detects objects, the task {suite.task} needs a classifier"))
     for name in suite.methods:
         try:

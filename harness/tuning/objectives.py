@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from backbones import Backbone
 from backbones.names import suggestion
 from harness.errors import UsageError
 from harness.stages.agreement import compared, probe_images
 from harness.stages.base import RunContext
-from harness.stages.run_stage import task_of
-from harness.store.artifacts import Store
+from harness.stages.facts import EvaluationFacts
+from harness.stages.rebuild import task_of
+from harness.store import Store
 from tasks.base import EvaluationOptions
 
 if TYPE_CHECKING:
@@ -65,20 +66,18 @@ def quality_of(objectives: Sequence[str]) -> str:
 
 
 def values_of(
-    objectives: Sequence[str], artifacts: Sequence[Mapping[str, Any]], context: RunContext
+    objectives: Sequence[str], evaluations: Sequence[EvaluationFacts], context: RunContext
 ) -> list[float]:
-    """A try's values, each the mean over its seeds; `artifacts` describe their evaluations."""
+    """A try's values, each the mean over its seeds; `evaluations` are those of the seeds."""
 
-    def value(name: str, meta: Mapping[str, Any]) -> float:
+    def value(name: str, facts: EvaluationFacts) -> float:
         if name in QUALITIES:
-            return float(meta["metrics"].get(meta["metric"], math.nan))
-        cost = meta["cost"]
+            return facts.metrics.get(facts.metric, math.nan)
         if name == "peak_memory_mb":
-            return float(cost["peak_memory_mb"])
-        seconds = float(cost["synthesis_seconds"] + cost["quantization_seconds"])
-        return seconds * (context.gpus_per_trial if name == "gpu_seconds" else 1)
+            return facts.cost.peak_memory_mb
+        return facts.cost.making_seconds * (context.gpus_per_trial if name == "gpu_seconds" else 1)
 
-    return [statistics.fmean(value(name, meta) for meta in artifacts) for name in objectives]
+    return [statistics.fmean(value(name, facts) for facts in evaluations) for name in objectives]
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import HarnessError
-from harness.execution.run import RunOutcome, run_session, run_stages
+from harness.execution.ensure import require
+from harness.execution.run import RunOutcome, run_session
 from harness.execution.schedulers.base import Scheduler
 from harness.planning.plan import Plan, Trial
 from harness.planning.request import Request
 from harness.planning.session import Session, open_workbench, session_of
 from harness.reporting.records import records_of
-from harness.store.artifacts import Store
+from harness.store import open_store
 from harness.store.files import write_text
 from harness.suites.suite import TUNED, Suite
 from harness.tuning import outcome as found
@@ -92,13 +92,8 @@ def _check_teacher(prepared: Preparation, scheduler: Scheduler, console: Console
 
 
 def _make_parents(prepared: Preparation, scheduler: Scheduler, console: Console) -> None:
-    store, stage = Store(prepared.context.store), prepared.scored_on
-    if store.holds(stage.key):
-        return
     context = dataclasses.replace(prepared.context, watch=None)
-    result = run_stages([stage], context, store, scheduler, console)[stage.key]
-    if result.status not in ("done", "cached"):
-        raise HarnessError(f"{stage.label}: {result.reason}")
+    require(prepared.scored_on, context, open_store(context.store), scheduler, console)
 
 
 def _queue(prepared: Preparation, study: Study, owners: Owners, console: Console) -> None:
@@ -120,7 +115,7 @@ def _run_tries(
     console: Console,
 ) -> None:
     """Search to the limits under a live view; every try that ends is tracked under the run `parent`."""
-    store, objectives = Store(prepared.context.store), prepared.subject.objectives
+    store, objectives = open_store(prepared.context.store), prepared.subject.objectives
     title = f"{prepared.name}, {len(prepared.space.dimensions)} settings"
     directions = [DIRECTIONS[name] for name in objectives]
     with SearchView(title, objectives, directions, prepared.space, store, console) as view:

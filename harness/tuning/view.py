@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.store.artifacts import Store
+from harness.store import Store
 from harness.tuning.search import Ended, Try
 from harness.tuning.space import Space
 

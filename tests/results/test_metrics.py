@@ -13,6 +13,7 @@ from results import published
 from results.leaderboard import columns, leaderboard
 from results.metrics import METRICS, Metric, metric_of, metrics_of, register_metric
 from results.view import view_of
+from tests.harness.execution.test_full_precision_gate import reference
 from tests.results.fakes import record
 
 PQ = Metric(
@@ -57,8 +58,7 @@ def test_the_leaderboard_keeps_what_a_new_metric_shows():
 @pytest.mark.usefixtures("pq")
 def test_the_gate_takes_a_new_metrics_tolerance_and_name(score, passes):
     spec = dataclasses.replace(SPECS["deit_tiny"], reference_score=46.0)
-    reference = {"metrics": {"pq": score}, "metric": "pq", "images": 5000, "whole": True}
-    result = full_precision_gate(spec, reference)
+    result = full_precision_gate(spec, reference(score, 5000, True, "pq"))
     assert result.passed is passes
     assert passes or "full-precision panoptic quality is 44.90" in result.message
 

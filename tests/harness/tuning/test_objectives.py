@@ -10,19 +10,28 @@ import pytest
 
 from harness.errors import UsageError
 from harness.stages.base import RunContext
+from harness.stages.facts import Cost, Environment, EvaluationFacts
 from harness.tuning.objectives import parse_objectives, quality_of, values_of
 
 CONTEXT = RunContext(store=Path("unused"))
 
 
-def scored(accuracy: float, synthesis: float, quantization: float, memory: float = 100.0) -> dict:
-    """What an evaluation's artifact says, as far as objectives read it."""
-    cost = {
-        "synthesis_seconds": synthesis,
-        "quantization_seconds": quantization,
-        "peak_memory_mb": memory,
-    }
-    return {"metric": "top1", "metrics": {"top1": accuracy}, "cost": cost}
+def scored(accuracy: float, synthesis: float, quantization: float, memory: float = 100.0) -> EvaluationFacts:
+    """An evaluation with this top-1 and this cost."""
+    return EvaluationFacts(
+        environment=Environment({}, "3.11", "cpu", 1),
+        metrics={"top1": accuracy},
+        metric="top1",
+        images=10,
+        samples="digest",
+        whole=True,
+        labelled=True,
+        cost=Cost(synthesis, quantization, 1.0, memory),
+        images_per_second=10.0,
+        synthetic_images=10,
+        notes=(),
+        finished_at="2026-11-23T10:00:00Z",
+    )
 
 
 def test_without_a_wish_only_methods_that_see_real_images_are_scored_on_some():
@@ -69,5 +78,5 @@ def test_seconds_on_gpus_count_for_every_gpu_that_a_stage_holds():
 
 
 def test_a_metric_that_was_not_measured_is_no_number():
-    missing = {**scored(60.0, 1.0, 1.0), "metrics": {}}
+    missing = dataclasses.replace(scored(60.0, 1.0, 1.0), metrics={})
     assert math.isnan(values_of(("accuracy",), [missing], CONTEXT)[0])

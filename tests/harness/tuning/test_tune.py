@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from harness.cli.main import app
 from harness.errors import UsageError
-from harness.store.artifacts import Store
+from harness.store import open_store
 from results.grouping import gathered
 from results.tracking import Tracker, local_uri
 from tests.registry_guard import registry_as_it_was
@@ -267,7 +267,7 @@ def test_a_try_that_falls_behind_is_pruned_while_it_trains(folder):
     assert pruned
     best = max(float(row["agreement"]) for row in rows if row["state"] == "complete")
     assert all(float(row["agreement"]) < best for row in pruned)
-    stopped = Store(folder / "store").root / "reports"
+    stopped = open_store(folder / "store").root / "reports"
     reports = [json.loads(file.read_text()) for file in stopped.glob("*.json")]
     assert min(map(len, reports)) < 6
 
@@ -284,7 +284,7 @@ def test_through_ray_a_pruned_try_frees_its_worker_within_an_epoch(folder, monke
     rows = trials(folder)
     pruned = [row for row in rows if row["state"] == "pruned"]
     assert pruned
-    reports = Store(folder / "store").root / "reports"
+    reports = open_store(folder / "store").root / "reports"
     lengths = sorted(len(json.loads(file.read_text())) for file in reports.glob("*.json"))
     # Its first report falls behind, and the worker may finish the epoch that runs when it is asked to stop.
     assert lengths[0] <= 2
