@@ -72,7 +72,7 @@ def folder(tmp_path, prepared, request, monkeypatch) -> Path:
     """A copy of the prepared store; plots and MLflow take seconds and are left out but in a `whole` test."""
     if "whole" not in request.keywords:
         monkeypatch.setattr("harness.tuning.outcome.write_plots", lambda *_: [])
-        monkeypatch.setattr("results.tracking.Tracker", Memory)
+        monkeypatch.setattr("harness.cli.tune.Tracker", Memory)
     shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
