@@ -69,7 +69,7 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in _SHIPPED}
 
 
 def register_metric(metric: Metric) -> None:
-    """Add a metric to the table; raises ValueError when the name stands for another one."""
+    """Add a metric to the table; raises ValueError when another metric has the name."""
     if METRICS.get(metric.name, metric) != metric:
         raise ValueError(f"there is a metric '{metric.name}' already: give the new one another name")
     METRICS[metric.name] = metric

@@ -18,7 +18,7 @@ _TASKS = {"imagenet": ("classification", "ImageNet-1k"), "coco": ("detection", "
 """Task of the harness -> task and data set as the papers name them."""
 _FULL_PRECISION = "FP baseline"
 _WIDEST_TABLE = "MaskAQ paper Table 1"
-"""Covers most methods on most backbones, so it stands in where a method's own paper has no such row."""
+"""Covers most methods on most backbones, so it is used where a method's own paper has no such row."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class PublishedNumber:
     dataset: str
     metric: str
     value: float
-    """In the metric's unit: percent for top1 and average precisions."""
+    """The number in the metric's unit: percent for top1 and average precisions."""
     source: str
     note: str
 

@@ -86,7 +86,7 @@ class Task(ABC):
     detects: ClassVar[bool] = False
     """Whether its backbones are detectors; they are classifiers otherwise."""
     unlabelled_fallback: ClassVar[str | None] = None
-    """Name of the task that stands in where only that task's data was given."""
+    """Name of the task that takes its place where only that task's data was given."""
     outputs_dtype: ClassVar[Literal["float16", "float32"]] = "float16"
     """What the reference's outputs are stored as: half precision tells logits apart, but not boxes."""
 

@@ -214,7 +214,7 @@ def _sized(box: Sequence[float]) -> list[float]:
 
 
 def _averages(judge: Any) -> dict[str, float]:
-    """In percent; pycocotools gives -1 where there is no object to find."""
+    """The averages in percent; pycocotools gives -1 where there is no object to find."""
     values = zip(_AVERAGES, judge.stats, strict=False)
     return {name: 100 * float(value) for name, value in values if value >= 0}
 

@@ -10,20 +10,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from backbones import SPECS, Backbone, load_backbone
 from harness.errors import HarnessError, UsageError
 from harness.execution.ensure import ensure
 from harness.execution.schedulers.inline import InlineScheduler
 from harness.planning.request import Request
 from harness.planning.session import load_plugins, open_workbench
+from harness.planning.stage_builder import StageBuilder
+from harness.stages.base import RunContext, Stage
+from harness.stages.rebuild import stored_student
 from harness.store import Store, open_store
+from harness.suites.loading import load_suite
+from tasks.base import DataError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from torch import Tensor, nn
-
-    from backbones import Backbone
-    from harness.planning.stage_builder import StageBuilder
-    from harness.stages.base import RunContext, Stage
 
 REFERENCES = ("real_data", "gaussian_noise")
 """Sets that every analysis has: what images should be like, and images that know nothing."""
@@ -31,39 +33,36 @@ _WITHOUT_SUITE: dict[str, Any] = {"methods": ("psaq_vit", "mimiq"), "bits": ("w4
 
 
 @dataclass(frozen=True)
-class Specimen:
-    """A set of images and the student made from it."""
+class ImageSet:
+    """Images of one method and the student made from them."""
 
     images: Tensor
     """(n, C, H, W) in normalized space, on the CPU."""
     student: nn.Module
-    """In evaluation mode, on the teacher's device."""
+    """The quantized model in evaluation mode, on the teacher's device."""
 
 
 @dataclass(frozen=True)
-class Specimens:
-    """All that one analysis looks at."""
+class ImageSets:
+    """Everything that one analysis looks at."""
 
     teacher: Backbone
-    sets: Mapping[str, Specimen]
+    sets: Mapping[str, ImageSet]
     """Method -> its images and student; `real_data` first."""
     failures: tuple[str, ...]
-    """A sentence for every method that gave none."""
+    """A sentence for every method without images or student."""
     settings: Mapping[str, Any]
     """backbone, bits, engine, budget and seed of the analysis."""
     batch_size: int
+    """Images per forward pass."""
 
 
-def fetch(request: Request, console: Console) -> Specimens:
+def fetch(request: Request, console: Console) -> ImageSets:
     """Images and students of the request's methods and of the references, on one backbone, bits and seed.
 
-    Without a suite: psaq_vit and mimiq at w4a4 under budget fast. `console` hears of the stages that run.
+    Without a suite: psaq_vit and mimiq at w4a4 under budget fast. `console` shows the stages that run.
     Raises UsageError for wrong requests, HarnessError when there are no real images to compare with.
     """
-    from backbones import load_backbone
-    from harness.stages.rebuild import stored_student
-    from tasks.base import DataError
-
     builder, context = open_workbench(_completed(request))
     suite = builder.suite
     backbone, bits, engine, seed = suite.backbones[0], suite.bits[0], suite.engines[0], suite.seeds[0]
@@ -79,7 +78,7 @@ def fetch(request: Request, console: Console) -> Specimens:
         reason = reasons.get(images.key) or reasons.get(student.key)
         if reason is None:
             model = stored_student(store, student.key, teacher)
-            sets[name] = Specimen(store.tensors(images.key)["images"], model)
+            sets[name] = ImageSet(store.tensors(images.key)["images"], model)
         elif name == "real_data":
             raise HarnessError(f"there are no real images to compare with: {reason}")
         else:
@@ -91,14 +90,11 @@ def fetch(request: Request, console: Console) -> Specimens:
         "budget": suite.budget,
         "seed": seed,
     }
-    return Specimens(teacher, sets, tuple(failures), settings, context.batch_size)
+    return ImageSets(teacher, sets, tuple(failures), settings, context.batch_size)
 
 
 def _completed(request: Request) -> Request:
     """The request with every choice made that an analysis needs; raises UsageError where the user has to."""
-    from backbones import SPECS
-    from harness.suites.loading import load_suite
-
     if not request.rows.suite and not request.rows.backbones:
         raise UsageError("nothing to analyse: give --backbone NAME or --suite NAME")
     offered = _WITHOUT_SUITE

@@ -15,6 +15,11 @@ from torch import Tensor, nn
 from backbones.base import Backbone
 from backbones.families.explicit import AttentionTaps, ExplicitSwinBlock
 from harness.analysis import metrics
+from methods.base import FixedImages, QuantizationTask, SyntheticImages
+from methods.bits import Bits
+from methods.engines.psaq_ptq import PsaqPtq, PsaqPtqConfig
+from methods.quantization.activations import MinMaxQuantizer
+from tasks.classification_scoring import compare
 
 KEPT_SHARES = (0.1, 0.25, 0.5)
 """Shares of the patches that are left of an image: MaskAQ's last mask, one between, and its first."""
@@ -52,7 +57,7 @@ class StudentFacts:
     attention_distance: tuple[float, ...]
     """`metrics.attention_distance` of every layer."""
     agreements: tuple[Agreement, ...]
-    """On whole images first, then on parts of them."""
+    """Agreement on whole images first, then on parts of them."""
 
     @property
     def mean_distance(self) -> float:
@@ -120,11 +125,6 @@ def activation_ranges(teacher: Backbone, images: Tensor, batch_size: int) -> dic
 
     Raises methods.base.TrainingFailed when an activation is not finite.
     """
-    from methods.base import FixedImages, QuantizationTask, SyntheticImages
-    from methods.bits import Bits
-    from methods.engines.psaq_ptq import PsaqPtq, PsaqPtqConfig
-    from methods.quantization.activations import MinMaxQuantizer
-
     labels = torch.full((len(images),), -1)
     source = FixedImages(SyntheticImages(images.to(teacher.device), labels))
     bits = Bits(_OBSERVED_BITS, _OBSERVED_BITS)
@@ -141,7 +141,7 @@ def activation_ranges(teacher: Backbone, images: Tensor, batch_size: int) -> dic
 
 
 def _batches(teacher: Backbone, images: Tensor, batch_size: int) -> Iterable[Tensor]:
-    return (batch.to(teacher.device) for batch in images.split(batch_size))
+    return (batch.to(teacher.device) for batch in torch.split(images, batch_size))
 
 
 def _views(teacher: Backbone, images: Tensor, shares: Tensor) -> Iterable[tuple[float, str, Tensor]]:
@@ -153,8 +153,6 @@ def _views(teacher: Backbone, images: Tensor, shares: Tensor) -> Iterable[tuple[
 
 
 def _compared(logits: Tensor, expected: Tensor) -> dict[str, Tensor]:
-    from tasks.classification_scoring import compare
-
     return compare(logits.float(), expected.float())
 
 

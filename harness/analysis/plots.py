@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.analysis.report import Analysis
+from harness.store.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 def save_plots(analysis: Analysis, folder: Path) -> list[Path]:
-    """Write sparsity.png, dependence.png and ranges.png into `folder`; their paths."""
+    """Write sparsity.png, dependence.png and ranges.png into `folder`; gives their paths."""
     drawings = {"sparsity": _sparsity, "dependence": _dependence, "ranges": _ranges}
     paths = []
     for name, draw in drawings.items():
         path = folder / f"{name}.png"
-        draw(analysis).savefig(path, dpi=150)
+        picture = io.BytesIO()
+        draw(analysis).savefig(picture, dpi=150)
+        write_bytes(path, picture.getvalue())
         paths.append(path)
     return paths
 

@@ -6,11 +6,14 @@ import json
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.analysis import metrics
-from harness.analysis.image_sets import Specimens
+from harness.analysis.image_sets import ImageSets
 from harness.analysis.measuring import Agreement, ImageFacts, StudentFacts, measure_images, measure_student
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 FORMATS = ("table", "md", "csv", "json")
 _TOP = 0.1
@@ -37,21 +40,20 @@ class Analysis:
         return metrics.range_ratios(self.images[name].ranges, self.images[_REAL].ranges)
 
 
-def analyse(specimens: Specimens, most_images: int) -> Analysis:
+def analyse(image_sets: ImageSets, most_images: int) -> Analysis:
     """Measure every set on equally many images: at most `most_images`, at most what the smallest set has."""
-    count = min(most_images, *(len(specimen.images) for specimen in specimens.sets.values()))
-    teacher, batch_size = specimens.teacher, specimens.batch_size
-    real = specimens.sets[_REAL].images[:count]
+    count = min(most_images, *(len(one.images) for one in image_sets.sets.values()))
+    teacher, batch_size = image_sets.teacher, image_sets.batch_size
+    real = image_sets.sets[_REAL].images[:count]
     images, own, on_real = {}, {}, {}
-    for name, specimen in specimens.sets.items():
-        first = specimen.images[:count]
+    for name, one in image_sets.sets.items():
+        first = one.images[:count]
         images[name] = measure_images(teacher, first, batch_size)
-        own[name] = measure_student(teacher, specimen.student, first, batch_size)
-        on_real[name] = (
-            own[name] if name == _REAL else measure_student(teacher, specimen.student, real, batch_size)
-        )
-    settings = {**specimens.settings, "measured_images": count}
-    return Analysis(settings, images, own, on_real, specimens.failures)
+        own[name] = measure_student(teacher, one.student, first, batch_size)
+        is_real = name == _REAL
+        on_real[name] = own[name] if is_real else measure_student(teacher, one.student, real, batch_size)
+    settings = {**image_sets.settings, "measured_images": count}
+    return Analysis(settings, images, own, on_real, image_sets.failures)
 
 
 def rows_of(analysis: Analysis) -> list[dict[str, Any]]:
@@ -88,7 +90,7 @@ def _student_row(facts: StudentFacts) -> dict[str, Any]:
     return row
 
 
-def render(analysis: Analysis, format: str, console: Any) -> str:
+def render(analysis: Analysis, format: str, console: Console) -> str:
     """The analysis in one of `FORMATS`; `console` decides the width of `table`."""
     writers: dict[str, Callable[[], str]] = {
         "table": lambda: _terminal(analysis, console),
@@ -163,7 +165,7 @@ def _agreement_cell(part: Agreement) -> str:
     return f"{part.agreement_percent:.1f} / {kl}"
 
 
-def _terminal(analysis: Analysis, console: Any) -> str:
+def _terminal(analysis: Analysis, console: Console) -> str:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -198,7 +200,9 @@ def _markdown(analysis: Analysis) -> str:
 def _csv(analysis: Analysis) -> str:
     import pandas as pd
 
-    return pd.DataFrame([{**analysis.settings, **row} for row in rows_of(analysis)]).to_csv(index=False)
+    frame = pd.DataFrame([{**analysis.settings, **row} for row in rows_of(analysis)])
+    text: str = frame.to_csv(index=False)
+    return text
 
 
 def _json(analysis: Analysis) -> str:

@@ -15,17 +15,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from backbones import Backbone
 from backbones.names import suggestion
 from harness.errors import UsageError
+from harness.stages.agreement import compared, probe_images
 from harness.stages.base import RunContext
 from harness.stages.facts import EvaluationFacts
+from harness.stages.rebuild import task_of
 from harness.store import Store
 from tasks.base import EvaluationOptions
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from backbones import Backbone
 
 DIRECTIONS: dict[str, Literal["minimize", "maximize"]] = {
     "accuracy": "maximize",
@@ -90,8 +91,6 @@ class TaskWatch:
 
     def score(self, student: nn.Module, teacher: Backbone, context: RunContext, store: Store) -> float:
         """The student's primary metric on the tuning split, in the metric's unit."""
-        from harness.stages.rebuild import task_of
-
         task = task_of(self.task, context)
         outputs = store.tensors(self.reference)["outputs"].float()
         options = EvaluationOptions(reference=outputs, batch_size=context.batch_size)
@@ -109,7 +108,5 @@ class AgreementWatch:
 
     def score(self, student: nn.Module, teacher: Backbone, context: RunContext, store: Store) -> float:
         """Agreement of the student with the teacher, in percent."""
-        from harness.stages.agreement import compared, probe_images
-
         images = probe_images(store, self.images)
         return compared(student, teacher, images, context.batch_size).metrics["agreement"]

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from backbones import SPECS
 from backbones.names import suggestion
 from harness.errors import UsageError
 from harness.planning.request import Request
@@ -53,7 +54,7 @@ class Preparation:
     options: TuneOptions
     builder: StageBuilder
     context: RunContext
-    """With the watch that scores students while they train."""
+    """Where and how stages run, with the watch that scores students while they train."""
     subject: Subject
     space: Space
     storage: BaseStorage
@@ -163,8 +164,6 @@ def _subject(builder: StageBuilder, options: TuneOptions, device: str) -> Subjec
 
 
 def _own_probe(backbone: str) -> str:
-    from backbones import SPECS
-
     for name in PROBES:
         synthesizer = get_method(name).synthesizer
         if synthesizer is not None and SPECS[backbone].family in synthesizer.families:

@@ -27,13 +27,12 @@ from harness.tuning.preparation import Preparation, prepare
 from harness.tuning.search import Ended, Search, plan_of
 from harness.tuning.space import Space
 from harness.tuning.view import SearchView
+from results.tracking import Tracker
 
 if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial
     from rich.console import Console
-
-    from results.tracking import Tracker
 
 _FINAL_SEEDS = 3
 
@@ -56,7 +55,7 @@ class Tuned:
     default_values: tuple[float, ...] | None = None
     """The same for the settings before the search; None where that trial has no value."""
     front: tuple[Mapping[str, Any], ...] = ()
-    """With several objectives: number, values and settings of every trial on the Pareto front."""
+    """Number, values and settings of every trial on the Pareto front; empty for one objective."""
     shares: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """Setting -> its share in the spread of the first objective."""
     seconds: float = 0.0
