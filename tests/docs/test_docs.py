@@ -12,8 +12,9 @@ import pytest
 import typer
 import yaml
 
+from backbones import SPECS
 from harness.cli.main import app
-from tests.docs.status_matrix import matrix
+from tests.docs.status_matrix import KINDS, matrix
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -105,6 +106,10 @@ def test_the_readme_lists_every_verb_once():
 
 def test_the_status_matrix_is_what_the_registries_declare():
     assert "\n".join(matrix()) in README.read_text(), "write it anew: python -m tests.docs.status_matrix"
+
+
+def test_the_status_matrix_knows_every_family():
+    assert {spec.family for spec in SPECS.values()} == {name for names in KINDS.values() for name in names}
 
 
 def test_every_package_is_in_the_tree():
