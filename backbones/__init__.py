@@ -1,8 +1,9 @@
 """Backbones: names to loaded, frozen teachers whose attention can be tapped and quantized."""
 
-from backbones.base import Backbone, BackboneSpec, DataConfig, Family
+from backbones.base import Backbone, BackboneSpec, DataConfig
+from backbones.families.family import Family
 from backbones.loading import WeightsError, find_weights, load_backbone, sha256_of_file
-from backbones.specs import SPECS
+from backbones.registry import SPECS, backbone_names, family_of, get_spec, register
 
 __all__ = [
     "SPECS",
@@ -11,7 +12,11 @@ __all__ = [
     "DataConfig",
     "Family",
     "WeightsError",
+    "backbone_names",
+    "family_of",
     "find_weights",
+    "get_spec",
     "load_backbone",
+    "register",
     "sha256_of_file",
 ]

@@ -6,13 +6,11 @@ Order of places: a given file, the weights shipped with the project, a folder of
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backbones.base import Backbone, BackboneSpec
-from backbones.names import suggestion
-from backbones.specs import SPECS
+from backbones.registry import family_of, get_spec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,12 +24,14 @@ class WeightsError(Exception):
     """Weights that are missing, unreadable or of another architecture."""
 
 
-def find_weights(spec: BackboneSpec, given: Path | None = None, folder: Path | None = None) -> Path:
+def find_weights(
+    spec: BackboneSpec, given: Path | None = None, folder: Path | None = None, *, download: bool = True
+) -> Path:
     """Path of the weight file of `spec`; downloads through the hub when nothing is local.
 
     `given` is a file, or a folder as transformers saves one (`model.safetensors` or `pytorch_model.bin`);
     `folder` may hold `NAME.safetensors` or `NAME.pth`. Raises WeightsError when the file is not there, or
-    when the hub cannot be reached.
+    when the hub cannot be reached; without `download`, when an earlier download has not left the file here.
     """
     if given is not None:
         candidates = [given, *(given / name for name in _PRETRAINED)]
@@ -44,7 +44,9 @@ def find_weights(spec: BackboneSpec, given: Path | None = None, folder: Path | N
     for suffix in (".safetensors", ".pth"):
         if folder is not None and (folder / f"{spec.name}{suffix}").is_file():
             return folder / f"{spec.name}{suffix}"
-    return _download(spec)
+    if not spec.hub_repository:
+        raise WeightsError(_without_hub(spec))
+    return _download(spec) if download else _downloaded(spec)
 
 
 def sha256_of_file(path: Path) -> str:
@@ -62,17 +64,11 @@ def load_backbone(name: str, weights: Path, device: str = "cpu") -> Backbone:
     Raises WeightsError when the file cannot be read or does not fit the architecture, ValueError when there
     is no backbone of that name.
     """
-    if name not in SPECS:
-        raise ValueError(f"unknown backbone '{name}'{suggestion(name, SPECS)}")
-    spec = SPECS[name]
+    spec = get_spec(name)
     model = build_model(spec)
     state = _read_state(spec, weights)
     try:
-        if spec.family == "mask_rcnn":
-            from backbones.families.mmdet_keys import from_official
-
-            state = from_official(state, model.state_dict())
-        model.load_state_dict(state, strict=True)
+        model.load_state_dict(family_of(spec).convert_weights(state, model), strict=True)
     except (RuntimeError, ValueError) as error:
         first_lines = " ".join(str(error).split())[:300]
         architecture = spec.timm_name or spec.family
@@ -84,33 +80,8 @@ def build_model(spec: BackboneSpec) -> nn.Module:
     """The untrained explicit model of a specification; torch's global random state is left as it was."""
     import torch
 
-    builders = {"yolos": _build_yolos, "mask_rcnn": _build_mask_rcnn}
-    build = builders.get(spec.family, _build_timm)
     with torch.random.fork_rng(devices=[]):
-        return build(spec)
-
-
-def _build_timm(spec: BackboneSpec) -> nn.Module:
-    import timm
-
-    from backbones.families.explicit import make_explicit
-
-    settings = dict(spec.model_settings)
-    if spec.family == "swin":
-        settings["drop_path_rate"] = 0.0
-    return make_explicit(timm.create_model(spec.timm_name, pretrained=False, **settings))
-
-
-def _build_yolos(spec: BackboneSpec) -> nn.Module:
-    from backbones.families.yolos import ExplicitYolos
-
-    return ExplicitYolos(input_size=spec.data.input_size, num_classes=spec.num_classes, **spec.model_settings)
-
-
-def _build_mask_rcnn(spec: BackboneSpec) -> nn.Module:
-    from backbones.families.mask_rcnn import build_mask_rcnn
-
-    return build_mask_rcnn(spec)
+        return family_of(spec).build(spec)
 
 
 def _read_state(spec: BackboneSpec, path: Path) -> dict[str, Tensor]:
@@ -119,7 +90,7 @@ def _read_state(spec: BackboneSpec, path: Path) -> dict[str, Tensor]:
 
     try:
         if path.suffix == ".safetensors":
-            return _in_our_layout(spec, safetensors.torch.load_file(path))
+            return safetensors.torch.load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # both readers raise nearly anything on a damaged file
         reason = " ".join(str(error).split())[:300]
@@ -127,43 +98,32 @@ def _read_state(spec: BackboneSpec, path: Path) -> dict[str, Tensor]:
     state = state.get("model", state.get("state_dict", state)) if isinstance(state, dict) else state
     if not isinstance(state, dict):
         raise WeightsError(f"{path} holds no weights of {spec.name}, but a {type(state).__name__}")
-    return _in_our_layout(spec, state)
+    return state
 
 
-def _in_our_layout(spec: BackboneSpec, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights under the names of `build_model`, whoever published the file."""
-    if spec.family == "yolos":
-        from backbones.families.yolos import from_transformers
-
-        return from_transformers(state)
-    return _in_timm_layout(state)
+def _without_hub(spec: BackboneSpec) -> str:
+    official = family_of(spec).official_weights(spec)
+    hint = f" with {official}" if official else ""
+    return f"no weights for {spec.name}: no hub has them; give --weights {spec.name}=FILE{hint}"
 
 
-def _in_timm_layout(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Swin's authors store two buffers, number downsampling one stage earlier and name the head flat."""
-    state = {k: v for k, v in state.items() if not k.endswith(("relative_position_index", "attn_mask"))}
-    if "layers.0.downsample.reduction.weight" not in state:
-        return state
-    return {
-        re.sub(r"layers\.(\d+)\.downsample", lambda m: f"layers.{int(m[1]) + 1}.downsample", key).replace(
-            "head.", "head.fc."
-        ): value
-        for key, value in state.items()
-    }
+def _downloaded(spec: BackboneSpec) -> Path:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(spec.hub_repository, _PRETRAINED[0])
+    if not isinstance(found, str):
+        raise WeightsError(
+            f"no weights for {spec.name} on this machine; give --weights {spec.name}=FILE "
+            f"with the weights of {spec.hub_repository}"
+        )
+    return Path(found)
 
 
 def _download(spec: BackboneSpec) -> Path:
-    if spec.family == "mask_rcnn":
-        from backbones.families.mmdet_keys import official_file
-
-        raise WeightsError(
-            f"no weights for {spec.name}: no hub has them; give --weights {spec.name}=FILE with "
-            f"{official_file(spec)} of SwinTransformer/Swin-Transformer-Object-Detection"
-        )
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(spec.hub_repository, "model.safetensors"))
+        return Path(hf_hub_download(spec.hub_repository, _PRETRAINED[0]))
     except Exception as error:  # the hub raises many kinds; the user needs one sentence
         raise WeightsError(
             f"no weights for {spec.name}: the hub could not be reached ({type(error).__name__}); "

@@ -1,4 +1,4 @@
-"""The backbones the harness knows: names, pinned timm tags, transforms and reference accuracies.
+"""The backbones that come with the harness: names, pinned timm tags, transforms and reference accuracies.
 
 One transform per backbone, that of the PSAQ-ViT and RepQ-ViT code: DeiT resizes to 256 (crop 0.875), ViT
 and Swin to 248 (crop 0.9), all bicubic. Detectors do not crop. `harness list backbones` prints this table.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from backbones.base import BackboneSpec, DataConfig, Family
+from backbones.base import BackboneSpec, DataConfig
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -18,7 +18,7 @@ _DEIT_README = "FP rows of the PSAQ-ViT and RepQ-ViT tables (crop 0.875)"
 
 
 def _imagenet_spec(
-    name: str, family: Family, published: str, timm_name: str, top1: float, source: str
+    name: str, family: str, published: str, timm_name: str, top1: float, source: str
 ) -> BackboneSpec:
     mean, std = _HALF if name.startswith("vit") else _IMAGENET
     crop = 0.875 if name.startswith("deit") else 0.9
@@ -94,7 +94,7 @@ def _mask_rcnn_spec(name: str, published: str, timm_name: str, box_ap: float) ->
 _DIGITS_SOURCE = "python -m backbones.digits.train_classifiers"
 _DIGITS_DATA = DataConfig(input_size=(1, 16, 16), mean=(0.305,), std=(0.319,), interpolation="bilinear")
 
-SPECS: dict[str, BackboneSpec] = {
+BUILT_IN: dict[str, BackboneSpec] = {
     spec.name: spec
     for spec in (
         _imagenet_spec(

@@ -59,7 +59,7 @@ class SmiObjective(Objective):
         import torch
 
         super().__init__(config, batch)
-        self.sparse = config.prune and batch.teacher.spec.family == "vit"
+        self.sparse = config.prune and not batch.teacher.is_windowed
         if self.sparse:
             grid = batch.teacher.patch_grid
             self._left = math.prod(grid)

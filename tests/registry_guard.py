@@ -8,12 +8,15 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def registry_as_it_was() -> Iterator[None]:
-    """Forget, at the end of the block, the methods and engines that were registered in it."""
+    """Forget, at the end of the block, what was registered in it: methods, engines, backbones, families."""
+    import backbones.families.registry as families
+    import backbones.registry as backbones
     from methods import registry
 
-    before = dict(registry._methods), dict(registry._engines), list(registry._plugin_files)
+    tables = (registry._methods, registry._engines, backbones._specs, families._families)
+    before, files = [dict(table) for table in tables], list(registry._plugin_files)
     yield
-    for now, then in zip((registry._methods, registry._engines), before[:2], strict=True):
+    for now, then in zip(tables, before, strict=True):
         now.clear()
         now.update(then)
-    registry._plugin_files[:] = before[2]
+    registry._plugin_files[:] = files

@@ -15,7 +15,7 @@ from backbones.base import BackboneSpec
 from backbones.digits.images import Digits, load_digits_split
 from backbones.loading import build_model
 from backbones.preprocessing.pixels import normalized
-from backbones.specs import SPECS
+from backbones.specs import BUILT_IN
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -37,7 +37,7 @@ def train(spec: BackboneSpec, digits: Digits, *, epochs: int, seed: int) -> nn.M
     import torch.nn.functional as F
 
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         model = build_model(spec).train()
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=_PEAK_RATE, weight_decay=_WEIGHT_DECAY)
@@ -45,11 +45,11 @@ def train(spec: BackboneSpec, digits: Digits, *, epochs: int, seed: int) -> nn.M
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / steps))
     for _ in range(epochs):
         order = torch.randperm(len(digits.labels), generator=generator)
-        for batch in order.split(_BATCH):
+        for batch in torch.split(order, _BATCH):
             images = normalized(augmented(digits.images[batch], generator=generator), spec.data)
             loss = F.cross_entropy(model(images), digits.labels[batch], label_smoothing=_LABEL_SMOOTHING)
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
     return model.eval()
@@ -74,7 +74,7 @@ def top1_percent(model: nn.Module, digits: Digits, spec: BackboneSpec) -> float:
 
     with torch.inference_mode():
         answers = model(normalized(digits.images, spec.data)).argmax(dim=1)
-    return 100 * (answers == digits.labels).float().mean().item()
+    return 100 * float((answers == digits.labels).float().mean())
 
 
 def _rate(done: float) -> float:
@@ -89,12 +89,12 @@ def main(arguments: list[str] | None = None) -> None:
     import safetensors.torch
 
     parser = argparse.ArgumentParser(prog="python -m backbones.digits.train_classifiers", description=__doc__)
-    parser.add_argument("backbone", choices=[n for n, s in SPECS.items() if s.dataset == "digits"])
+    parser.add_argument("backbone", choices=[n for n, s in BUILT_IN.items() if s.dataset == "digits"])
     parser.add_argument("--output", type=Path, required=True, help="safetensors file to write")
     parser.add_argument("--epochs", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    spec = SPECS[options.backbone]
+    spec = BUILT_IN[options.backbone]
     model = train(spec, load_digits_split("train"), epochs=options.epochs, seed=options.seed)
     safetensors.torch.save_file(model.state_dict(), options.output)
     print(f"{spec.name}: top-1 {top1_percent(model, load_digits_split('report'), spec):.2f} % on report")

@@ -12,7 +12,7 @@ import contextlib
 import io
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from backbones.base import BackboneSpec
 from backbones.digits.images import Digits, load_digits_split
@@ -28,12 +28,16 @@ from backbones.digits.scenes import (
 from backbones.digits.train_classifiers import augmented
 from backbones.loading import build_model
 from backbones.preprocessing.pixels import normalized
-from backbones.specs import SPECS
+from backbones.specs import BUILT_IN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from timm.layers.attention import Attention
     from torch import Generator, Tensor, nn
+
+    from backbones.families.explicit import ExplicitBlock
+    from backbones.families.yolos_model import ExplicitYolos
 
 _NAME = "digits_yolos"
 _BATCH = 16
@@ -63,15 +67,15 @@ _WEAKEST_COMPONENT = 0.1
 """Variance, in normalized pixels, below which whitening does not raise a patch's component."""
 
 
-def train(spec: BackboneSpec, *, images: int, seed: int, report_every: int = 0) -> nn.Module:
+def train(spec: BackboneSpec, *, images: int, seed: int, report_every: int = 0) -> ExplicitYolos:
     """Train the model of `spec` on so many scenes from a seeded start and return it in evaluation mode."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
     stream = batches(load_digits_split("train"), generator=generator)
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
-        model: Any = build_model(spec)
+        torch.default_generator.manual_seed(seed)
+        model = cast("ExplicitYolos", build_model(spec))
         prepare(model, normalized(torch.cat([next(stream)[0] for _ in range(16)]), spec.data))
         dense = torch.nn.Linear(model.pos_embed.shape[-1], CLASSES + 1 + 4)
         start_at(dense, [*_CLASS_LOGITS, *_CORNERS])
@@ -84,7 +88,7 @@ def train(spec: BackboneSpec, *, images: int, seed: int, report_every: int = 0) 
         pixels, targets = next(stream)
         loss = training_loss(model, dense, normalized(pixels, spec.data), targets)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(parameters, _MOST_GRADIENT)
         optimizer.step()
         schedule.step()
@@ -94,7 +98,7 @@ def train(spec: BackboneSpec, *, images: int, seed: int, report_every: int = 0) 
     return model.eval()
 
 
-def prepare(model: Any, pixels: Tensor) -> None:
+def prepare(model: ExplicitYolos, pixels: Tensor) -> None:
     """Starting weights with which a transformer learns as fast as a convolution does.
 
     Patches enter whitened, every token knows its place (detection tokens that of a coarse grid's cell), and
@@ -112,15 +116,15 @@ def prepare(model: Any, pixels: Tensor) -> None:
             [place_code(cell_centres(*model.position_grid)), place_code(cell_centres(per_side, per_side))]
         )
         whiten(model.patch_embed.proj, pixels)
-        for block in model.blocks:
-            look_around(block.attn, 1 / model.position_grid[0])
-            block.attn.proj.weight *= 0.5
-            block.mlp.fc2.weight *= 0.5
-        start_at(model.class_head.layers[-1], _CLASS_LOGITS)
-        start_at(model.box_head.layers[-1], _BOX_LOGITS)
+        for block in cast("Iterable[ExplicitBlock]", model.blocks):
+            look_around(cast("Attention", block.attn), 1 / model.position_grid[0])
+            for layer in (block.attn.proj, block.mlp.fc2):
+                cast("nn.Linear", layer).weight *= 0.5
+        start_at(model.class_head.last, _CLASS_LOGITS)
+        start_at(model.box_head.last, _BOX_LOGITS)
 
 
-def start_at(layer: Any, answer: list[float]) -> None:
+def start_at(layer: nn.Linear, answer: list[float]) -> None:
     """Let a layer first say what is right on average: to learn that through the trunk would wash it out."""
     import torch
 
@@ -129,7 +133,7 @@ def start_at(layer: Any, answer: list[float]) -> None:
         layer.bias.copy_(torch.tensor(answer))
 
 
-def whiten(projection: Any, pixels: Tensor) -> None:
+def whiten(projection: nn.Conv2d, pixels: Tensor) -> None:
     """Let the patch convolution give principal components of equal size, behind the place's channels."""
     import torch
     import torch.nn.functional as F
@@ -140,16 +144,18 @@ def whiten(projection: Any, pixels: Tensor) -> None:
     scale = (values + _WEAKEST_COMPONENT).rsqrt()
     components = (vectors * scale).T.flip(0)[: len(projection.weight) - _PLACE_WIDTH]
     projection.weight.zero_()
-    projection.weight[_PLACE_WIDTH:] = components.unflatten(1, projection.weight.shape[1:])
-    projection.bias.zero_()
-    projection.bias[_PLACE_WIDTH:] = -components @ patches.mean(dim=0)
+    projection.weight[_PLACE_WIDTH:] = torch.unflatten(components, 1, projection.weight.shape[1:])
+    bias = cast("Tensor", projection.bias)
+    bias.zero_()
+    bias[_PLACE_WIDTH:] = -components @ patches.mean(dim=0)
 
 
-def look_around(attention: Any, cell: float) -> None:
+def look_around(attention: Attention, cell: float) -> None:
     """Turn each head's queries so that they meet the keys one cell left, right, above or below."""
     import torch
 
-    query, key, _ = attention.qkv.weight.unflatten(0, (3, attention.num_heads, attention.head_dim)).unbind(0)
+    shape = (3, attention.num_heads, attention.head_dim)
+    query, key, _ = torch.unflatten(attention.qkv.weight, 0, shape).unbind(0)
     for head, side in enumerate(((-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))):
         turn = _turn(torch.tensor(side) * cell)
         query[head, :_PLACE_WIDTH, :_PLACE_WIDTH] += _SHARPNESS * turn
@@ -192,13 +198,16 @@ def _waves() -> Tensor:
 
 def batches(digits: Digits, *, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless pixels (16, 1, 96, 96) and targets (16, 5, 5)."""
+    import torch
+
     while True:
         varied = Digits(augmented(digits.images, generator=generator), digits.labels, digits.positions)
         scenes = draw_scenes(varied, _BLOCK, generator=generator)
-        yield from zip(scenes.images.split(_BATCH), scene_targets(scenes).split(_BATCH), strict=True)
+        targets = torch.split(scene_targets(scenes), _BATCH)
+        yield from zip(torch.split(scenes.images, _BATCH), targets, strict=True)
 
 
-def training_loss(model: Any, dense: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+def training_loss(model: ExplicitYolos, dense: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
     """Set loss and dense loss, averaged over the supervised blocks."""
     import torch
 
@@ -236,7 +245,7 @@ def dense_loss(patches: Tensor, targets: Tensor, grid: tuple[int, int]) -> Tenso
     area = targets[..., 3:].prod(dim=-1).unsqueeze(1).where(inside, math.inf)
     owner, covered = area.argmin(dim=-1), inside.any(dim=-1)
     wanted = targets[..., 0].gather(1, owner).long().where(covered, CLASSES)
-    logits, offsets = patches.split([CLASSES + 1, 4], dim=-1)
+    logits, offsets = torch.split(patches, [CLASSES + 1, 4], dim=-1)
     found = (offsets + centre.repeat(1, 2))[covered]
     truth = boxes.gather(1, owner.unsqueeze(-1).expand(-1, -1, 4))[covered]
     distance = (found - truth).abs().sum(dim=-1).mean()
@@ -246,7 +255,7 @@ def dense_loss(patches: Tensor, targets: Tensor, grid: tuple[int, int]) -> Tenso
     return _CLASS_WEIGHT * classes + DISTANCE_WEIGHT * distance + IOU_WEIGHT * separation
 
 
-def box_ap(model: Any, scenes: Scenes, spec: BackboneSpec) -> float:
+def box_ap(model: ExplicitYolos, scenes: Scenes, spec: BackboneSpec) -> float:
     """COCO's box AP (IoU 0.50 to 0.95) in percent."""
     import torch
     from pycocotools.coco import COCO
@@ -288,7 +297,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    spec = SPECS[_NAME]
+    spec = BUILT_IN[_NAME]
     model = train(spec, images=options.images, seed=options.seed, report_every=500)
     halves = {name: value.half() for name, value in model.state_dict().items()}
     safetensors.torch.save_file(halves, options.output)

@@ -1,1 +1,1 @@
-""""""
+"""Model families, each with everything that is particular to its architecture."""

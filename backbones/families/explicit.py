@@ -150,7 +150,8 @@ class ExplicitAttention(_TappedAttention, Attention):
             self._see(maps=attention)
             out = self.av(attention, v)
         self._see(outputs=out)
-        return self.proj(out.transpose(1, 2).reshape(batch, tokens, self.attn_dim))
+        projected: Tensor = self.proj(out.transpose(1, 2).reshape(batch, tokens, self.attn_dim))
+        return projected
 
 
 class ExplicitWindowAttention(_TappedAttention, WindowAttention):
@@ -179,7 +180,8 @@ class ExplicitWindowAttention(_TappedAttention, WindowAttention):
             self._see(maps=attention)
             out = self.av(attention, v)
         self._see(outputs=out)
-        return self.proj(out.transpose(1, 2).reshape(windows, tokens, -1))
+        projected: Tensor = self.proj(out.transpose(1, 2).reshape(windows, tokens, -1))
+        return projected
 
     def _with_mask(self, bias: Tensor, mask: Tensor | None, windows: int) -> Tensor:
         """Add the shift mask (nW, N, N) to the bias (1, H, N, N), repeated for every image."""
@@ -199,7 +201,8 @@ class ExplicitBlock(Block):
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
         x = self.residual1(x, self.ls1(self.attn(self.norm1(x), attn_mask=attn_mask, is_causal=is_causal)))
-        return self.residual2(x, self.ls2(self.mlp(self.norm2(x))))
+        x = self.residual2(x, self.ls2(self.mlp(self.norm2(x))))
+        return x
 
 
 class ExplicitSwinBlock(SwinTransformerBlock):
@@ -216,6 +219,10 @@ class ExplicitSwinBlock(SwinTransformerBlock):
         x = self.residual2(x, self.mlp(self.norm2(x)))
         return x.reshape(batch, height, width, channels)
 
+    def _attn(self, x: Tensor) -> Tensor:
+        attended: Tensor = super()._attn(x)  # type: ignore[no-untyped-call]
+        return attended
+
 
 class ExplicitVisionTransformer(VisionTransformer):
     """ViT whose embedding steps are modules."""
@@ -231,7 +238,8 @@ class ExplicitVisionTransformer(VisionTransformer):
         assert self.pos_embed is not None
         cls = self.cls_token.expand(x.shape[0], -1, -1)
         tokens = self.tokens(torch.cat([cls, x], dim=1))
-        return self.embedded(tokens, self.position(self.pos_embed))
+        embedded: Tensor = self.embedded(tokens, self.position(self.pos_embed))
+        return embedded
 
 
 _EXPLICIT: dict[type[nn.Module], type[nn.Module]] = {

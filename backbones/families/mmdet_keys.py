@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from backbones.base import BackboneSpec
+from backbones.families.family import Architecture
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +48,7 @@ _MOST_NAMES = 5
 """How many keys an error lists."""
 
 
-def official_file(spec: BackboneSpec) -> str:
+def official_file(spec: Architecture) -> str:
     """Name of the official checkpoint of a specification of family `mask_rcnn`."""
     return f"mask_rcnn_{spec.timm_name.removesuffix('_224')}.pth"
 

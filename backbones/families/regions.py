@@ -40,7 +40,7 @@ def level_anchors(rows: int, columns: int, stride: int, device: torch.device) ->
     return (torch.stack([x, y, x, y], dim=-1)[:, :, None] + cell).reshape(-1, 4)
 
 
-class ClampedBoxCoder(BoxCoder):
+class ClampedBoxCoder(BoxCoder):  # type: ignore[misc]
     """torchvision's box coder, which only limits how much a box may grow, limiting its shrinking as well."""
 
     def decode_single(self, rel_codes: Tensor, boxes: Tensor) -> Tensor:
@@ -48,7 +48,8 @@ class ClampedBoxCoder(BoxCoder):
         unlimited = -torch.inf
         smallest = [-self.bbox_xform_clip * weight for weight in self.weights[2:]]
         lowest = rel_codes.new_tensor([unlimited, unlimited, *smallest]).repeat(rel_codes.shape[1] // 4)
-        return super().decode_single(torch.maximum(rel_codes, lowest), boxes)
+        decoded: Tensor = super().decode_single(torch.maximum(rel_codes, lowest), boxes)
+        return decoded
 
 
 def pyramid_level(boxes: Tensor) -> Tensor:

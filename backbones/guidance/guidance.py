@@ -4,14 +4,14 @@
     SetGuidance      YOLOS                   QueryOutputs
     RegionGuidance   two-stage detectors     RegionOutputs
 
-Knows nothing about images, methods or scores; `Backbone.guidance` chooses by family.
+Knows nothing about images, methods, scores or which family gives which outputs.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +20,6 @@ from torchvision.ops import box_iou
 
 from backbones.guidance.outputs import QueryOutputs, RegionOutputs, centres, corners
 from backbones.guidance.set_loss import DISTANCE_WEIGHT, IOU_WEIGHT, generalized_iou, set_loss
-
-if TYPE_CHECKING:
-    from backbones.base import Backbone
 
 _MOST_OBJECTS = 6
 """Objects of one image at most; COCO's images have seven on average, many of them tiny."""
@@ -51,7 +48,7 @@ class Guidance(ABC):
     def moved(self, targets: Tensor, *, down: float, right: float, mirrored: bool) -> Tensor:
         """The targets of images shifted cyclically by shares of their sides, then mirrored left to right.
 
-        Here they have no place and stay.
+        Targets without a place, such as classes, stay as they are.
         """
         return targets
 
@@ -65,19 +62,10 @@ class Guidance(ABC):
 
     @abstractmethod
     def disagreement(self, teacher: Any, student: Any) -> Tensor:
-        """The same, relative to the size of the teacher's outputs: a scalar that adversarial images raise.
+        """Distance of the outputs over the size of the teacher's: a scalar that adversarial images raise.
 
         The divisor carries no gradient: an image gains nothing from making the teacher's outputs small.
         """
-
-
-def guidance_of(backbone: Backbone) -> Guidance:
-    """The guidance of a backbone's family."""
-    if backbone.spec.family == "yolos":
-        return SetGuidance(backbone.num_classes)
-    if backbone.spec.family == "mask_rcnn":
-        return RegionGuidance()
-    return ClassGuidance(backbone.num_classes)
 
 
 class ClassGuidance(Guidance):
@@ -99,7 +87,7 @@ class ClassGuidance(Guidance):
         return F.cross_entropy(outputs, targets)
 
     def distillation(self, teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
-        """`logit_distillation`."""
+        """Divergence of the softened class probabilities (`logit_distillation`)."""
         return logit_distillation(teacher, student, temperature)
 
     def disagreement(self, teacher: Tensor, student: Tensor) -> Tensor:
@@ -243,7 +231,7 @@ def _weighted(losses: Tensor, confidence: Tensor) -> Tensor:
 
 def _per_anchor(deltas: Tensor) -> Tensor:
     """(B, anchors * 4, h, w) -> (B, anchors, 4, h, w)."""
-    return deltas.unflatten(1, (-1, 4))
+    return torch.unflatten(deltas, 1, (-1, 4))
 
 
 def _scattered_boxes(count: int, generator: Generator) -> Tensor:

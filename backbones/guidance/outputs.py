@@ -42,7 +42,7 @@ class RegionOutputs(NamedTuple):
     objectness: tuple[Tensor, ...]
     """Region proposal logits per level, (B, anchors, h, w)."""
     deltas: tuple[Tensor, ...]
-    """Their box refinements per level, (B, anchors * 4, h, w)."""
+    """Refinements of the anchors' boxes per level, (B, anchors * 4, h, w)."""
     detections: tuple[Detections, ...]
     """One per image, after the second stage; without gradient."""
 

@@ -1,1 +1,1 @@
-""""""
+"""From picture files to a model's input and back."""

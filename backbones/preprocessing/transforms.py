@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backbones.base import DataConfig
+from backbones.preprocessing.data_config import DataConfig
 
 if TYPE_CHECKING:
     from PIL.Image import Image

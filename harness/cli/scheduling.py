@@ -5,22 +5,18 @@ from __future__ import annotations
 from harness.cli.stopping import terminate_as_interrupt
 from harness.errors import UsageError
 from harness.execution.schedulers.base import Scheduler
-from harness.execution.schedulers.inline import InlineScheduler
 from harness.execution.schedulers.lazy import LazyScheduler
+from harness.execution.schedulers.registry import get_scheduler, scheduler_names
 from harness.planning.request import Machine
 
 
 def scheduler_of(machine: Machine) -> Scheduler:
     """The scheduler of that name, made when its first stage runs; raises UsageError for an unknown name."""
-    if machine.scheduler not in ("ray", "inline"):
-        raise UsageError(f"--scheduler {machine.scheduler}: one of ray, inline")
+    if machine.scheduler not in scheduler_names():
+        raise UsageError(f"--scheduler {machine.scheduler}: one of {', '.join(scheduler_names())}")
 
     def make() -> Scheduler:
-        if machine.scheduler == "inline":
-            return InlineScheduler()
-        from harness.execution.schedulers.ray_tasks import RayScheduler
-
-        made = RayScheduler(machine.ray_address)
+        made = get_scheduler(machine.scheduler)(machine.ray_address)
         terminate_as_interrupt()  # ray.init installs a handler of its own
         return made
 

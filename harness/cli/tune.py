@@ -19,7 +19,8 @@ from harness.errors import UsageError
 from harness.execution.schedulers.base import Scheduler
 from harness.planning.request import Machine, Places, Request, Rows, option
 from harness.planning.session import open_workbench
-from harness.tuning.tune import TuneOptions, final_suite, measure_final, tune_method, write_suite
+from harness.tuning.options import TuneOptions
+from harness.tuning.tune import final_suite, measure_final, tune_method, write_suite
 from results.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -30,56 +31,6 @@ EPILOG = (
     "harness tune --suite digits_w3a3 --all-methods --budget-seconds 300\n\n"
     "harness run --suite digits_w3a3 --methods maskaq --set-file dfq-store/studies/STUDY/best.yaml"
 )
-
-
-@dataclass(frozen=True)
-class Search(TuneOptions):
-    """How to search, with the flags and help of every field."""
-
-    panel: ClassVar[str] = "How to search"
-    trials: int = option(50, help="Trials of the study, pruned and failed ones included.", low=1)
-    seconds: float | None = option(
-        None,
-        "--budget-seconds",
-        help="Seconds of search per method; a try that ends later does not count.",
-        low=1,
-    )
-    sampler: str = option(
-        "tpe", help="How settings are proposed: tpe, gp, random, grid or nsga2.", metavar="NAME"
-    )
-    pruner: str | None = option(
-        None,
-        help="How bad tries end early: median (the default), hyperband or none. With several objectives "
-        "none does.",
-        metavar="NAME",
-    )
-    objective: str | None = option(
-        None,
-        help="agreement (data-free; the default) or accuracy (on the tuning split), with costs beside it as "
-        "in accuracy,seconds: seconds, gpu_seconds, peak_memory_mb.",
-        metavar="NAMES",
-    )
-    space: str | None = option(
-        None, help="YAML file that narrows or widens what is searched.", metavar="FILE"
-    )
-    grid_points: int = option(3, help="Values of each range under --sampler grid.", low=2)
-    study: str | None = option(None, help="Name of the study; default from what is searched.", metavar="NAME")
-    storage: str | None = option(
-        None,
-        "--study-storage",
-        help="postgresql://USER@HOST/DATABASE or sqlite:///FILE; default a journal in the store.",
-        metavar="URL",
-    )
-    resume: bool = option(False, "--resume", help="Go on with a study, or share it with a running search.")
-    jobs: int | None = option(
-        None, help="Tries at once; 1 repeats exactly. The default fills the cores.", low=1
-    )
-    seed: int = option(0, help="Seed of the sampler.", metavar="N")
-    probe: str | None = option(
-        None,
-        help="Method whose images measure the agreement; default fdd, on detectors psaq_vit.",
-        metavar="METHOD",
-    )
 
 
 @dataclass(frozen=True)
@@ -97,7 +48,7 @@ class Comparison:
 
 @with_options(
     Rows,
-    Search,
+    TuneOptions,
     Comparison,
     Places,
     Machine,
@@ -114,7 +65,7 @@ class Comparison:
 )
 def tune(
     rows: Rows,
-    search: Search,
+    search: TuneOptions,
     comparison: Comparison,
     places: Places,
     machine: Machine,

@@ -14,7 +14,13 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGES = ("backbones", "methods", "tasks")
-_FACTS = ("backbones/specs.py", "methods/registry.py", "tasks/registry.py")
+_FACTS = (
+    "backbones/specs.py",
+    "backbones/registry.py",
+    "backbones/families/registry.py",
+    "methods/registry.py",
+    "tasks/registry.py",
+)
 """Tables of names: what they say about the thing in question enters the key as settings."""
 
 

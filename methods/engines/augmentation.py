@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 from torchvision.transforms import functional as pixels
 
 from backbones.base import Backbone
+from backbones.preprocessing.pixels import denormalized, normalized
 from methods.synthesis.augmentations import random_flip
 
 _BLUR_TAPS_AT_224 = 23
@@ -32,9 +33,8 @@ def training_view(
     """
     view = random_flip(random_resized_crop(images, crop_scale_min, generator=generator), generator=generator)
     if _uniform(0, 1, generator) < 0.8:
-        mean = torch.tensor(teacher.data.mean, device=images.device).view(-1, 1, 1)
-        std = torch.tensor(teacher.data.std, device=images.device).view(-1, 1, 1)
-        view = (colour_jitter(view * std + mean, generator=generator) - mean) / std
+        jittered = colour_jitter(denormalized(view, teacher.data), generator=generator)
+        view = normalized(jittered, teacher.data)
     if _uniform(0, 1, generator) < 0.2 and images.shape[1] == 3:
         view = pixels.rgb_to_grayscale(view, num_output_channels=3)
     shrink = min(images.shape[-2:]) / 224
@@ -45,7 +45,8 @@ def random_resized_crop(images: Tensor, scale_min: float, *, generator: Generato
     """A box of area share U(scale_min, 1) and aspect ratio 3/4 to 4/3, resized back; same for all images."""
     height, width = images.shape[-2:]
     box = _crop_box(height, width, scale_min, generator)
-    return pixels.resized_crop(images, *box, [height, width], antialias=True)
+    resized: Tensor = pixels.resized_crop(images, *box, [height, width], antialias=True)
+    return resized
 
 
 def colour_jitter(images: Tensor, *, generator: Generator) -> Tensor:

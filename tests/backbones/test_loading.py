@@ -188,3 +188,17 @@ def test_an_unreachable_hub_says_what_to_give(tmp_path, monkeypatch):
     with pytest.raises(WeightsError, match="give --weights vit_small=FILE") as caught:
         find_weights(SPECS["vit_small"])
     assert "vit_small_patch16_224.augreg_in21k_ft_in1k" in str(caught.value)
+
+
+def test_without_download_the_hub_is_not_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_: pytest.fail("asked the hub"))
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    with pytest.raises(WeightsError, match="no weights for deit_tiny on this machine; give --weights"):
+        find_weights(SPECS["deit_tiny"], folder=tmp_path, download=False)
+    assert find_weights(VIT, download=False) == SHIPPED
+
+
+def test_without_download_an_earlier_one_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *asked: str(tmp_path / asked[1]))
+    found = find_weights(SPECS["deit_tiny"], download=False)
+    assert found == tmp_path / "model.safetensors"

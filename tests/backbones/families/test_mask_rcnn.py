@@ -10,11 +10,11 @@ from timm.models.swin_transformer import SwinTransformer
 
 from backbones import SPECS, Backbone
 from backbones.families.explicit import AttentionTaps, ExplicitSwinBlock, attention_modules
-from backbones.families.mask_rcnn import PaddedSwinBlock, best_of_classes
+from backbones.families.mask_rcnn_model import PaddedSwinBlock, best_of_classes
 from backbones.families.mmdet_keys import from_official
 from backbones.guidance.outputs import Detections, RegionOutputs
 from backbones.loading import build_model
-from tests.backbones import official_mask_rcnn as official
+from tests.backbones.families import official_mask_rcnn as official
 
 SIZES = {
     "whole windows at no stage": (96, 128),

@@ -4,16 +4,16 @@ import pytest
 import safetensors.torch
 import torch
 
-from backbones import SPECS, WeightsError, find_weights, load_backbone
+from backbones import SPECS, WeightsError, find_weights, load_backbone, register
 from backbones.families.mmdet_keys import from_official, official_file, official_name
 from backbones.loading import build_model
-from tests.backbones import official_mask_rcnn as official
+from tests.backbones.families import official_mask_rcnn as official
 
 
 @pytest.fixture
-def named(monkeypatch):
+def named():
     """The tiny specification under its name."""
-    monkeypatch.setitem(SPECS, official.SPEC.name, official.SPEC)
+    register(official.SPEC)
     return official.SPEC.name
 
 

@@ -10,7 +10,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops.poolers import LevelMapper
 
 from backbones.families.regions import STRIDES, ClampedBoxCoder, level_anchors, pooled, pyramid_level
-from tests.backbones import official_mask_rcnn as official
+from tests.backbones.families import official_mask_rcnn as official
 
 CPU = torch.device("cpu")
 

@@ -9,7 +9,7 @@ from transformers import YolosConfig, YolosForObjectDetection
 
 from backbones import SPECS, Backbone, find_weights, load_backbone
 from backbones.families.explicit import AttentionTaps, attention_modules
-from backbones.families.yolos import COCO_CATEGORY_IDS, ExplicitYolos, from_transformers
+from backbones.families.yolos_model import COCO_CATEGORY_IDS, ExplicitYolos, from_transformers
 from backbones.guidance.outputs import corners
 from backbones.loading import WeightsError, build_model
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from harness.cli.main import app
 from harness.errors import UsageError
-from harness.store.artifacts import Store
+from harness.store import open_store
 
 PLUGIN = Path(__file__).parents[1] / "planted_methods.py"
 SUITE = """\
@@ -71,7 +71,7 @@ def run(tmp_path, empty_database):
         arguments = [verb, "--suite", str(suite), "--plugin", str(PLUGIN), "--store", str(tmp_path / "store")]
         if verb == "run":
             arguments += ["--scheduler", "inline", "--device", "cpu"]
-        return invoke(*arguments, *more), Store(tmp_path / "store")
+        return invoke(*arguments, *more), open_store(tmp_path / "store")
 
     return go
 
@@ -253,7 +253,7 @@ def test_ctrl_c_keeps_what_is_done_and_tells_how_to_resume(tmp_path):
         [sys.executable, "-m", "harness.cli.main", *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=PLUGIN.parents[2],
     )  # fmt: skip
-    store = Store(tmp_path / "my store")
+    store = open_store(tmp_path / "my store")
     deadline = time.time() + 120
     while time.time() < deadline and not (
         any((store.root / "artifacts").glob("*")) and any((store.root / "progress").glob("[!.]*.json"))

@@ -49,3 +49,15 @@ def test_the_place_of_the_file_does_not_matter(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     assert version_of("x = 1\n", tmp_path / "a") == version_of("x = 1\n", tmp_path / "b")
+
+
+def test_the_code_of_a_family_counts_for_its_own_backbones_alone():
+    closures: dict[str, set[Path]] = {
+        "loading.py": set(),
+        "families/vit.py": set(),
+        "families/yolos.py": set(),
+    }
+    for name, closure in closures.items():
+        module._collect(PROJECT / "backbones" / name, closure)
+    model = PROJECT / "backbones" / "families" / "yolos_model.py"
+    assert [model in closure for closure in closures.values()] == [False, False, True]

@@ -9,20 +9,19 @@ import torch
 from torch import nn
 
 from backbones import Backbone
-from backbones.base import DETECTORS, FAMILIES
+from backbones.base import FAMILIES
 from methods import configure, engine_names, get_engine
-from methods.base import FixedImages, SyntheticImages
+from methods.base import FixedImages, QuantizationTask, SyntheticImages
 from methods.bits import Bits
 from methods.engines.distillation import structural_head_distillation
 from methods.engines.lsq_qat import LsqQat, LsqQatConfig
-from methods.engines.psaq_ptq import quantization_points
-from methods.engines.qat_training import _Epoch
+from methods.engines.training import head_distillation
 from methods.quantization.activations import ActivationQuantizer
 from methods.quantization.fake_quantize import symmetric_weights
 from methods.quantization.layers import QuantizedConv2d, QuantizedLinear
 from methods.scope import SCOPES, bits_by_name
-from tests.methods.detectors import detector, pictures
-from tests.methods.tiny import blobs, tiny
+from methods.testing.detectors import detector, pictures
+from methods.testing.models import blobs, tiny
 
 ENGINES = ("psaq_ptq", "lsq_qat", "repq_ptq")
 W4A4 = Bits(4, 4)
@@ -34,9 +33,11 @@ def engine_of(name: str, scope: str = "whole", **settings):
 
 
 def quantized(engine, teacher: Backbone, bits: Bits = W4A4, count: int = 4) -> nn.Module:
-    images = pictures(teacher, count) if teacher.spec.family in DETECTORS else blobs(count)
+    images = pictures(teacher, count) if teacher.spec.is_detector else blobs(count)
     source = FixedImages(SyntheticImages(images, teacher.guidance.nothing(count)))
-    return engine.quantize(teacher, source, bits, generator=torch.Generator().manual_seed(0))
+    return engine.quantize(
+        QuantizationTask(teacher, source, bits, generator=torch.Generator().manual_seed(0))
+    )
 
 
 def tensors_of(outputs) -> list[torch.Tensor]:
@@ -76,7 +77,7 @@ def test_eight_bits_are_close_to_full_precision_and_a_stored_student_comes_back(
 
 def test_psaq_observes_every_step_of_yolos():
     teacher = detector("yolos")
-    points = quantization_points(teacher)
+    points = teacher.quantization_points()
     # 4 embedding steps, 10 in each of 2 blocks, 2 between them, the last norm, 3 layers in each of 2 heads
     assert len(points) == 4 + 2 * 10 + 2 + 1 + 2 * 3
     student = quantized(engine_of("psaq_ptq"), teacher)
@@ -87,7 +88,7 @@ def test_psaq_observes_every_step_of_yolos():
 
 def test_psaq_observes_every_layer_of_mask_r_cnn_but_the_transposed_convolution():
     teacher = detector("mask_rcnn")
-    points = set(quantization_points(teacher))
+    points = set(teacher.quantization_points())
     kinds = nn.Linear | nn.Conv2d
     layers = {name for name, module in teacher.model.named_modules() if isinstance(module, kinds)}
     # As in PSAQ-ViT's code, the second half of an MLP is watched behind its activation.
@@ -133,11 +134,13 @@ def test_training_lowers_the_distance_to_the_teacher(family, heads):
     images = pictures(teacher, 8)
     settings = {"epochs": 4, "batch_size": 4, "augment": False, "learning_rate": 1e-3}
     LsqQat(LsqQatConfig(warmup_epochs=0, head_distillation=heads, **settings)).quantize(
-        teacher,
-        FixedImages(SyntheticImages(images, teacher.guidance.nothing(8))),
-        Bits(3, 3),
-        generator=torch.Generator().manual_seed(0),
-        progress=lambda step, total, terms: losses.append(sum(terms.values())),
+        QuantizationTask(
+            teacher,
+            FixedImages(SyntheticImages(images, teacher.guidance.nothing(8))),
+            Bits(3, 3),
+            generator=torch.Generator().manual_seed(0),
+            progress=lambda step, total, terms: losses.append(sum(terms.values())),
+        )
     )
     assert sum(losses[-2:]) < sum(losses[:2])
 
@@ -151,9 +154,10 @@ def test_detection_tokens_take_part_in_the_distillation_of_heads_and_cls_does_no
     teacher = detector("yolos")
     shape = (2, 2, 30, 16)
     one, other = (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
-    epoch = _Epoch(nn.Identity(), teacher, LsqQatConfig(), None, 0, torch.Generator(), None)
     expected = structural_head_distillation([one], [other], prefix_tokens=1)
-    assert torch.equal(epoch._head_distillation([one], [other]), expected)
+    assert torch.equal(
+        head_distillation([one], [other], LsqQatConfig(), prefix_tokens=teacher.prefix_tokens), expected
+    )
 
 
 def test_the_distillation_of_adadfq_is_refused_on_a_detector():
@@ -203,7 +207,7 @@ def test_psaq_quantizes_what_the_scope_says(name, scope):
         original = teacher.model.get_submodule(place).weight
         wanted = original if bits is None else symmetric_weights(original, bits)
         assert torch.equal(student.get_submodule(place).weight, wanted)
-    for point in quantization_points(teacher):
+    for point in teacher.quantization_points():
         expected = bits_by_name(teacher, W4A4, scope)(point)
         quantizer = getattr(student.get_submodule(point), "output_quantizer", None)
         assert getattr(quantizer, "bits", None) == (expected and expected.activations)
