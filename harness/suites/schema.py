@@ -51,7 +51,7 @@ def suite_schema() -> JsonObject:
 
 def suite_schema_text() -> str:
     """The schema as indented JSON with a newline at its end."""
-    return json.dumps(suite_schema(), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(suite_schema(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def _properties() -> JsonObject:

@@ -20,7 +20,7 @@ from harness.cli.tracking import Tracking
 from harness.planning.request import Machine, Places, Request, Rows, option
 
 SHARED = (Rows, Places, Machine)
-VERBS = ("run", "tune", "plan", "list", "leaderboard", "synthesize", "analyze", "ui", "doctor")
+VERBS = ("run", "tune", "plan", "list", "leaderboard", "synthesize", "analyze", "ui", "schema", "doctor")
 
 
 def command_of(*kinds: type, **choices):
