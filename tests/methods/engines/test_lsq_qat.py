@@ -107,6 +107,11 @@ def test_a_stored_student_gives_bit_equal_logits(family, mode):
     assert torch.equal(copy.deepcopy(student)(images), student(images))
 
 
+def test_another_seed_trains_another_student():
+    one, other = (trained("digits_vit", blobs(20), seed=seed)(blobs(4)) for seed in (0, 1))
+    assert not torch.equal(one, other)
+
+
 def test_a_restored_student_can_be_trained_on():
     student = trained("digits_vit", blobs(16))
     restored = LsqQat(LsqQatConfig()).prepare(tiny("digits_vit"), W4A4)
