@@ -40,7 +40,12 @@ class PsaqVitV2Config(PsaqVitConfig):
         10, "Epochs between two sets; 0 keeps the first.", low=0, high=1000, fast=2, smoke=0, tunable=False
     )
     refresh_iterations: int = setting(
-        20, "Steps of a batch, against the current student, for every later set.", low=2, high=4000, fast=4
+        20,
+        "Steps of a batch, against the current student, for every later set.",
+        low=2,
+        high=4000,
+        fast=4,
+        smoke=2,
     )
 
 

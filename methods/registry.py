@@ -7,16 +7,17 @@ the entry-point group `dfq_harness.methods`.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
-import importlib.metadata
 import importlib.util
 import sys
 import warnings
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 from backbones.names import suggestion
-from methods.base import Engine, Method
+from backbones.plugins import entry_points_of
+from methods.base import Engine, Method, Synthesizer
 
 ENTRY_POINT_GROUP = "dfq_harness.methods"
 
@@ -54,7 +55,7 @@ class UnknownName(ValueError):
 
 
 class BrokenPlugin(ValueError):
-    """A plug-in file that cannot be loaded or holds nothing to register."""
+    """A plug-in that cannot be loaded, holds nothing to register, or something that breaks the contract."""
 
 
 def method_names() -> list[str]:
@@ -89,7 +90,8 @@ def get_engine(name: str) -> type[Engine]:
 def load_plugin(file: Path) -> None:
     """Register what a plug-in file offers, once per process.
 
-    Raises BrokenPlugin when the file cannot be imported, offers nothing, or takes a name that is taken.
+    Raises BrokenPlugin when the file cannot be imported, offers nothing, takes a name that is taken, or
+    offers a method or an engine without what the contract asks of it.
     """
     file = file.resolve()
     if file in _plugin_files:
@@ -109,11 +111,11 @@ def load_plugin(file: Path) -> None:
 
 def load_entry_points() -> None:
     """Register installed plug-ins; a broken one warns and is skipped."""
-    for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+    for name, offer in entry_points_of(ENTRY_POINT_GROUP):
         try:
-            _register(point.load(), point.value)
-        except Exception as error:  # a stranger's package may raise anything
-            warnings.warn(f"plug-in {point.value} is skipped: {error}", stacklevel=2)
+            _register(offer, name)
+        except BrokenPlugin as error:
+            warnings.warn(f"plug-in {name} is skipped: {error}", stacklevel=2)
 
 
 def plugin_files() -> tuple[Path, ...]:
@@ -121,13 +123,17 @@ def plugin_files() -> tuple[Path, ...]:
     return tuple(_plugin_files)
 
 
-def _register(module: ModuleType, origin: str) -> None:
+def _register(module: Any, origin: str) -> None:
+    """Register what a module offers, all of it or nothing."""
     methods = [*getattr(module, "METHODS", ()), *([module.METHOD] if hasattr(module, "METHOD") else [])]
     engines = dict(getattr(module, "ENGINES", {}))
     if not methods and not engines:
         raise BrokenPlugin(
             f"plug-in {origin} offers nothing: define METHOD = Method(...) or ENGINES = {{...}}"
         )
+    faults = [*map(_method_fault, methods), *(_engine_fault(name, made) for name, made in engines.items())]
+    for fault in filter(None, faults):
+        raise BrokenPlugin(f"plug-in {origin}: {fault}")
     taken = [m.name for m in methods if m.name in method_names()] + [
         e for e in engines if e in engine_names()
     ]
@@ -135,3 +141,29 @@ def _register(module: ModuleType, origin: str) -> None:
         raise BrokenPlugin(f"plug-in {origin} takes names that exist already: {', '.join(taken)}")
     _methods.update({method.name: method for method in methods})
     _engines.update(engines)
+
+
+def _method_fault(method: object) -> str:
+    """What a method lacks of its contract, one sentence; empty where nothing does."""
+    if not isinstance(method, Method):
+        return f"METHOD is a {type(method).__name__}: make it with methods.base.Method"
+    if method.synthesizer is None:
+        return ""
+    return _class_fault(f"the synthesizer of {method.name}", method.synthesizer, Synthesizer, ("Config",))
+
+
+def _engine_fault(name: str, engine: object) -> str:
+    """What an engine lacks of its contract, one sentence; empty where nothing does."""
+    return _class_fault(f"the engine {name}", engine, Engine, ("Config", "title", "citation"))
+
+
+def _class_fault(what: str, made: object, base: type, attributes: tuple[str, ...]) -> str:
+    if not (isinstance(made, type) and issubclass(made, base)):
+        return f"{what} is no class derived from methods.base.{base.__name__}"
+    missing = [a for a in attributes if not hasattr(made, a)]
+    missing += sorted(getattr(made, "__abstractmethods__", ()))
+    if missing:
+        return f"{what} lacks {', '.join(missing)}"
+    if not dataclasses.is_dataclass(made.Config):  # type: ignore[attr-defined]
+        return f"{what} has a Config that is no frozen dataclass"
+    return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -25,14 +26,25 @@ def harness(folder: Path, *words: str) -> subprocess.CompletedProcess:
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """An empty folder with the tutorial's file in it."""
-    (method,) = blocks("python")
+    method, contract = blocks("python")
     (tmp_path / "focus.py").write_text(method)
+    (tmp_path / "test_focus.py").write_text(contract)
     return tmp_path
 
 
 def test_the_method_takes_less_than_forty_lines():
-    (method,) = blocks("python")
+    method, _ = blocks("python")
     assert len(method.splitlines()) < 40
+
+
+def test_its_contract_is_tested_in_three_lines(folder):
+    _, contract = blocks("python")
+    assert len([line for line in contract.splitlines() if line]) == 3
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_focus.py"]
+    environment = os.environ | {"PYTHONPATH": str(TUTORIAL.parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout
 
 
 def test_the_first_command_ends_in_a_leaderboard_with_the_method(folder):

@@ -1,16 +1,17 @@
-"""Tiny detectors with random weights on images that are not square, for tests of methods and engines."""
+"""Tiny detectors with random weights, for images that are not square; for tests of methods and engines."""
 
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from backbones import Backbone, BackboneSpec, DataConfig
+from backbones.base import Family
 from backbones.loading import build_model
 
-DETECTORS = ("yolos", "mask_rcnn")
 _YOLOS = {
     "position_size": (32, 48),
     "patch_size": 8,
@@ -32,7 +33,7 @@ _SWIN = {
 
 
 @functools.cache
-def detector(family: str, *, finds: bool = True) -> Backbone:
+def detector(family: Family, *, finds: bool = True) -> Backbone:
     """The detector of that family; it is shared by all tests, which must leave it as it is.
 
     A Mask R-CNN that does not find anything gives every region and class the score 1 / 41, below its 0.05.
@@ -57,7 +58,8 @@ def detector(family: str, *, finds: bool = True) -> Backbone:
             if parameter.dim() > 1:
                 torch.nn.init.normal_(parameter, std=0.2 if yolos else 0.1)
         if not finds:
-            torch.nn.init.zeros_(model.roi_heads.class_logits.weight)
+            heads: Any = model.roi_heads
+            torch.nn.init.zeros_(heads.class_logits.weight)
     return Backbone(spec, model.eval().requires_grad_(False), "x")
 
 

@@ -119,12 +119,9 @@ def _check_images(
     low, high = teacher.pixel_range()
     inside = ((images >= low) & (images <= high)).all()
     require(inside or not keeps_range, f"{name}: images leave the range of pixels (keeps_pixel_range)")
-    nothing = teacher.guidance.nothing(len(images))
-    require(
-        labels.shape == nothing.shape and labels.dtype == nothing.dtype,
-        f"{name}: labels are {tuple(labels.shape)} {labels.dtype}, not "
-        f"{tuple(nothing.shape)} {nothing.dtype}",
-    )
+    targets = teacher.guidance.nothing(len(images))
+    given, expected = ((tuple(t.shape), t.dtype) for t in (labels, targets))
+    require(given == expected, f"{name}: labels are {given}, not {expected} as the guidance's targets")
     check_losses(name, made.final_losses)
 
 

@@ -70,7 +70,7 @@ def disturbed(teacher: Backbone, amount: float = 0.05) -> nn.Module:
     source = seeded(9)
     with torch.no_grad():
         for parameter in student.parameters():
-            parameter += amount * torch.randn(parameter.shape, generator=source)
+            parameter.add_(amount * torch.randn(parameter.shape, generator=source))
     return student.requires_grad_(True)
 
 

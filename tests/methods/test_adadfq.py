@@ -16,19 +16,12 @@ from methods.base import QuantizationTask, SynthesisTask
 from methods.engines.distillation import entropy_of_difference
 from methods.synthesis.generator import Mixture
 from methods.testing.models import (
-    DIGITS_MODELS,
-    assert_smoke,
     disturbed,
     seeded,
     synthesizer,
     tiny,
     untrained,
 )
-
-
-@pytest.mark.parametrize("family", DIGITS_MODELS)
-def test_smoke(family):
-    assert_smoke("adadfq", family)
 
 
 def logits(rows: int = 5, seed: int = 0) -> torch.Tensor:

@@ -9,12 +9,7 @@ from methods.base import SynthesisTask
 from methods.gdfq import Gdfq
 from methods.synthesis.generator import Mixture
 from methods.synthesis.generator_training import GeneratorConfig
-from methods.testing.models import DIGITS_MODELS, assert_smoke, seeded, tiny, untrained
-
-
-@pytest.mark.parametrize("family", DIGITS_MODELS)
-def test_smoke(family):
-    assert_smoke("gdfq", family)
+from methods.testing.models import seeded, tiny, untrained
 
 
 def test_the_loss_is_the_class_s_cross_entropy():
