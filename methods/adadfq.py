@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from backbones.base import Backbone
-from methods.base import Method, Progress, SyntheticImages, silent
+from methods.base import Method, SynthesisTask, SyntheticImages
 from methods.settings import setting
 from methods.synthesis import generator_training
 from methods.synthesis.generator_training import GeneratorConfig, GeneratorSynthesizer
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor, nn
+    from torch import Tensor, nn
 
     from methods.synthesis.generator import Mixture
 
@@ -63,28 +63,19 @@ class Adadfq(GeneratorSynthesizer):
     """GDFQ's generator, trained on against the student as the student learns."""
 
     Config = AdadfqConfig
+    config: AdadfqConfig
     needs_student = True
 
-    def synthesize(
-        self,
-        teacher: Backbone,
-        *,
-        generator: Generator,
-        progress: Progress = silent,
-        student: nn.Module | None = None,
-        epoch: int = 0,
-    ) -> SyntheticImages:
+    def synthesize(self, task: SynthesisTask) -> SyntheticImages:
         """Make the set: the first from the teacher alone, later ones against the student."""
         from methods.quantization import frozen
 
-        if epoch == 0:
-            return super().synthesize(teacher, generator=generator, progress=progress)
-        if student is None:
+        if task.epoch == 0:
+            return super().synthesize(replace(task, student=None))
+        if task.student is None:
             raise ValueError("adadfq needs the student: its later images depend on the quantized model")
-        with frozen(student):
-            return super().synthesize(
-                teacher, generator=generator, progress=progress, student=student, epoch=epoch
-            )
+        with frozen(task.student):
+            return super().synthesize(task)
 
     def refreshes_at(self, epoch: int) -> bool:
         """Every `refresh_every` epochs."""

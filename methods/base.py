@@ -1,8 +1,8 @@
 """The contracts of a method: a synthesizer makes images, an engine makes the quantized model.
 
     Method (a preset) = Synthesizer + Engine + where each part comes from
-    Synthesizer: teacher -> SyntheticImages
-    Engine:      teacher, ImageSource, bits -> student
+    Synthesizer: SynthesisTask -> SyntheticImages
+    Engine:      QuantizationTask -> student
 
 Nothing here, nor in any method, can reach a data set: the package does not import `tasks`.
 """
@@ -57,6 +57,24 @@ class SyntheticImages:
     """Each loss term at the last iteration, averaged over the batches."""
 
 
+@dataclass(frozen=True)
+class SynthesisTask:
+    """What a synthesizer makes one set of images from."""
+
+    teacher: Backbone
+    """The full-precision model; it is left as it was."""
+    generator: Generator
+    """Random numbers, drawn on the CPU: the only source of randomness."""
+    progress: Progress = silent
+    """Told how far synthesis is."""
+    student: nn.Module | None = None
+    """The quantized model, for synthesizers that declare `needs_student`; None for all others."""
+    epoch: int = 0
+    """Training epoch that the set is made for; 0 for the first set."""
+    real_images: tuple[Tensor, Tensor] | None = None
+    """Images (n, C, H, W) in normalized space and their labels, where `needs_real_images` is declared."""
+
+
 class Synthesizer(ABC):
     """Makes images from the teacher alone, or, where it says so, from the teacher and the student."""
 
@@ -65,7 +83,9 @@ class Synthesizer(ABC):
     needs_student: ClassVar[bool] = False
     """True when images depend on Q (MaskAQ, PSAQ-ViT V2); they are then not reused for another trial."""
     needs_real_images: ClassVar[bool] = False
-    """True for the real-data reference alone: the harness hands `synthesize` a `real_images` argument."""
+    """True for the real-data reference alone: the harness puts `real_images` into its task."""
+    keeps_pixel_range: ClassVar[bool] = True
+    """False where images may hold values that no pixel has, as noise does."""
     families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
     """Names of the backbone families it supports; `FAMILIES` for every one, a plug-in's too."""
 
@@ -73,19 +93,8 @@ class Synthesizer(ABC):
         self.config = config
 
     @abstractmethod
-    def synthesize(
-        self,
-        teacher: Backbone,
-        *,
-        generator: Generator,
-        progress: Progress = silent,
-        student: nn.Module | None = None,
-        epoch: int = 0,
-    ) -> SyntheticImages:
-        """Make the whole set. `generator` lives on the CPU and is the only source of randomness.
-
-        `student` is given only when `needs_student`. Raises SynthesisFailed.
-        """
+    def synthesize(self, task: SynthesisTask) -> SyntheticImages:
+        """Make the whole set, on the teacher's device. Raises SynthesisFailed."""
 
     def inputs_digest(self) -> str | None:
         """SHA-256 of what it reads beside the teacher, such as a user's files; None where that is nothing.
@@ -154,18 +163,49 @@ class CoupledImages(ImageSource):
         import time
 
         start = time.perf_counter()
-        self.latest = self._synthesizer.synthesize(
-            self._teacher, generator=self._generator, progress=self._progress, student=student, epoch=epoch
-        )
+        task = SynthesisTask(self._teacher, self._generator, self._progress, student, epoch)
+        self.latest = self._synthesizer.synthesize(task)
         self.seconds += time.perf_counter() - start
         return self.latest
+
+
+@dataclass(frozen=True)
+class QuantizationTask:
+    """What an engine makes one quantized model from."""
+
+    teacher: Backbone
+    """The full-precision model; it is left as it was."""
+    source: ImageSource
+    """Where the images come from."""
+    bits: Bits
+    """Bit-widths of weights and activations."""
+    generator: Generator
+    """Random numbers, drawn on the CPU: the only source of randomness."""
+    progress: Progress = silent
+    """Told how far quantization is."""
+    on_epoch: EpochMonitor | None = None
+    """Shown the student after each epoch; an engine that does not train shows it once, at epoch 0."""
+
+
+Evidence = Literal["paper", "code", "note", "ours"]
+"""Where a part was read: the paper, the authors' code, a third party's note, or our own choice."""
 
 
 class Engine(ABC):
     """Turns the teacher and images into a quantized model, by calibration or by training."""
 
     Config: ClassVar[type]
-    """Frozen dataclass of hyper-parameters."""
+    """Frozen dataclass of hyper-parameters; see `methods.settings` for how fields are declared."""
+    title: ClassVar[str]
+    """One line for lists."""
+    citation: ClassVar[str]
+    """Whose quantizer it is: title, venue, year and arXiv number."""
+    sources: ClassVar[Mapping[str, Evidence]] = {}
+    """Part -> where it comes from."""
+    deviations: ClassVar[tuple[str, ...]] = ()
+    """Where this implementation departs from the paper or code, and why."""
+    not_established: ClassVar[tuple[str, ...]] = ()
+    """What no source established, with the default taken."""
     families: ClassVar[frozenset[str]] = frozenset({"vit", "swin"})
     """Names of the backbone families it supports; `FAMILIES` for every one, a plug-in's too."""
     scopes: ClassVar[frozenset[Scope]] = frozenset({"whole"})
@@ -183,25 +223,15 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def quantize(
-        self,
-        teacher: Backbone,
-        source: ImageSource,
-        bits: Bits,
-        *,
-        generator: Generator,
-        progress: Progress = silent,
-        on_epoch: EpochMonitor | None = None,
-    ) -> nn.Module:
-        """The quantized model in evaluation mode, ready to be scored and stored (`state_dict`)."""
+    def quantize(self, task: QuantizationTask) -> nn.Module:
+        """The quantized model in evaluation mode, ready to be scored and stored (`state_dict`).
+
+        Raises TrainingFailed.
+        """
 
     @abstractmethod
     def protocol(self, bits: Bits) -> dict[str, Any]:
         """What is quantized and how, for the fingerprint: plain JSON values with explaining keys."""
-
-
-Evidence = Literal["paper", "code", "note", "ours"]
-"""Where a part was read: the paper, the authors' code, a third party's note, or our own choice."""
 
 
 @dataclass(frozen=True)

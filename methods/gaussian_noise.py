@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from backbones.base import FAMILIES, Backbone
-from methods.base import Method, Progress, Synthesizer, SyntheticImages, silent
+from backbones.base import FAMILIES
+from methods.base import Method, SynthesisTask, Synthesizer, SyntheticImages
 from methods.settings import setting
-
-if TYPE_CHECKING:
-    from torch import Generator, nn
 
 
 @dataclass(frozen=True)
@@ -25,20 +21,14 @@ class GaussianNoise(Synthesizer):
 
     families = FAMILIES
     Config = GaussianNoiseConfig
+    keeps_pixel_range = False
 
-    def synthesize(
-        self,
-        teacher: Backbone,
-        *,
-        generator: Generator,
-        progress: Progress = silent,
-        student: nn.Module | None = None,
-        epoch: int = 0,
-    ) -> SyntheticImages:
+    def synthesize(self, task: SynthesisTask) -> SyntheticImages:
         """Draw the set."""
         import torch
 
-        images = torch.randn(self.config.images, *teacher.data.input_size, generator=generator)
+        teacher = task.teacher
+        images = torch.randn(self.config.images, *teacher.data.input_size, generator=task.generator)
         labels = teacher.guidance.nothing(self.config.images)
         return SyntheticImages(images.to(teacher.device), labels.to(teacher.device))
 

@@ -10,14 +10,9 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from backbones.base import Backbone
-from methods.base import Method, Progress, Synthesizer, SyntheticImages, silent
+from methods.base import Method, SynthesisTask, Synthesizer, SyntheticImages
 from methods.settings import setting
-
-if TYPE_CHECKING:
-    from torch import Generator, nn
 
 
 @dataclass(frozen=True)
@@ -52,21 +47,14 @@ class ImageFolder(Synthesizer):
             found.update(f"{path.relative_to(self._folder()).as_posix()}\0{content}\n".encode())
         return found.hexdigest()
 
-    def synthesize(
-        self,
-        teacher: Backbone,
-        *,
-        generator: Generator,
-        progress: Progress = silent,
-        student: nn.Module | None = None,
-        epoch: int = 0,
-    ) -> SyntheticImages:
+    def synthesize(self, task: SynthesisTask) -> SyntheticImages:
         """The pictures, normalized, without labels. Raises ValueError when one cannot be read."""
         import torch
 
         from backbones.preprocessing.pixels import normalized
         from backbones.preprocessing.transforms import read_image
 
+        teacher = task.teacher
         crops = []
         for path in self._paths():
             crop, _ = read_image(path, teacher.data)

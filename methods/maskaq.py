@@ -8,17 +8,17 @@ student on a shrinking mask, a new set every 30 epochs, and a distillation that 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from backbones.base import FAMILIES, Backbone
-from methods.base import Method, Progress, SyntheticImages, silent
+from backbones.base import FAMILIES
+from methods.base import Method, SynthesisTask, SyntheticImages
 from methods.mimiq import MimiqConfig, MimiqObjective
 from methods.settings import setting
 from methods.synthesis.loop import ImageOptimizer
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor, nn
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -134,26 +134,16 @@ class Maskaq(ImageOptimizer):
     Objective = MaskaqObjective
     needs_student = True
 
-    def synthesize(
-        self,
-        teacher: Backbone,
-        *,
-        generator: Generator,
-        progress: Progress = silent,
-        student: nn.Module | None = None,
-        epoch: int = 0,
-    ) -> SyntheticImages:
+    def synthesize(self, task: SynthesisTask) -> SyntheticImages:
         """Make the set, with the student where the alignment is on."""
         from methods.quantization import frozen
 
-        if not self._aligns_at(epoch):
-            return super().synthesize(teacher, generator=generator, progress=progress, epoch=epoch)
-        if student is None:
+        if not self._aligns_at(task.epoch):
+            return super().synthesize(replace(task, student=None))
+        if task.student is None:
             raise ValueError("maskaq needs the student: it aligns attention with the quantized model's")
-        with frozen(student):
-            return super().synthesize(
-                teacher, generator=generator, progress=progress, student=student, epoch=epoch
-            )
+        with frozen(task.student):
+            return super().synthesize(task)
 
     def refreshes_at(self, epoch: int) -> bool:
         """Every `refresh_every` epochs."""

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backbones.base import FAMILIES, Backbone
-from methods.base import Method, Progress, SyntheticImages, silent
+from methods.base import Method, SynthesisTask, SyntheticImages
 from methods.psaq_vit import PsaqVitConfig, PsaqVitObjective
 from methods.settings import setting
 from methods.synthesis import psaq_recipe
 from methods.synthesis.loop import ImageOptimizer
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor, nn
+    from torch import Generator, Tensor
 
 
 @dataclass(frozen=True)
@@ -75,29 +75,19 @@ class PsaqVitV2(ImageOptimizer):
         super().__init__(config)
         self._latest: Tensor | None = None
 
-    def synthesize(
-        self,
-        teacher: Backbone,
-        *,
-        generator: Generator,
-        progress: Progress = silent,
-        student: nn.Module | None = None,
-        epoch: int = 0,
-    ) -> SyntheticImages:
+    def synthesize(self, task: SynthesisTask) -> SyntheticImages:
         """Make the set: the first from the teacher alone, later ones from the set before, in competition."""
         from methods.quantization import frozen
 
-        if epoch == 0:
+        if task.epoch == 0:
             self._latest = None
-            made = super().synthesize(teacher, generator=generator, progress=progress)
-        elif student is None:
+            made = super().synthesize(dataclasses.replace(task, student=None))
+        elif task.student is None:
             raise ValueError("psaq_vit_v2 needs the student: its later images compete with it")
         else:
             shorter = dataclasses.replace(self.config, iterations=self.config.refresh_iterations)
-            with frozen(student):
-                made = _Continued(shorter, self._latest).synthesize(
-                    teacher, generator=generator, progress=progress, student=student, epoch=epoch
-                )
+            with frozen(task.student):
+                made = _Continued(shorter, self._latest).synthesize(task)
         self._latest = made.images
         return made if self.config.one_hot_weight > 0 else _without_labels(made)
 
@@ -119,7 +109,9 @@ class _Continued(ImageOptimizer):
         """The batch as it was."""
         if self._images is None:
             return super().start(batch, size, teacher, generator=generator)
-        return self._images.split(self.config.batch_size)[batch]
+        import torch
+
+        return torch.split(self._images, self.config.batch_size)[batch]
 
 
 def _without_labels(made: SyntheticImages) -> SyntheticImages:

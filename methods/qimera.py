@@ -44,6 +44,7 @@ class Qimera(GeneratorSynthesizer):
     """Images of one class each, and batches of images between many."""
 
     Config = QimeraConfig
+    config: QimeraConfig
 
     def network(self, teacher: Backbone, *, generator: Generator) -> SuperposingGenerator:
         """Class vectors start as the teacher's classifier."""

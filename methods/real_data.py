@@ -6,14 +6,10 @@ The harness hands the images in; this file, like every method, cannot reach a da
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from backbones.base import FAMILIES, Backbone
-from methods.base import Method, Progress, Synthesizer, SyntheticImages, silent
+from backbones.base import FAMILIES
+from methods.base import Method, SynthesisTask, Synthesizer, SyntheticImages
 from methods.settings import setting
-
-if TYPE_CHECKING:
-    from torch import Generator, Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -30,24 +26,16 @@ class RealData(Synthesizer):
     Config = RealDataConfig
     needs_real_images = True
 
-    def synthesize(
-        self,
-        teacher: Backbone,
-        *,
-        generator: Generator,
-        progress: Progress = silent,
-        student: nn.Module | None = None,
-        epoch: int = 0,
-        real_images: tuple[Tensor, Tensor] | None = None,
-    ) -> SyntheticImages:
-        """The first `config.images` of `real_images`: images (n, C, H, W) in normalized space, and labels.
+    def synthesize(self, task: SynthesisTask) -> SyntheticImages:
+        """The first `config.images` of the task's real images, with their labels.
 
         Raises ValueError when fewer are given.
         """
-        given = 0 if real_images is None else len(real_images[0])
-        if real_images is None or given < self.config.images:
-            raise ValueError(f"real_data needs {self.config.images} real images and was given {given}")
-        images, labels = (part[: self.config.images].to(teacher.device) for part in real_images)
+        real, wanted = task.real_images, self.config.images
+        given = 0 if real is None else len(real[0])
+        if real is None or given < wanted:
+            raise ValueError(f"real_data needs {wanted} real images and was given {given}")
+        images, labels = (part[:wanted].to(task.teacher.device) for part in real)
         return SyntheticImages(images, labels)
 
 

@@ -15,8 +15,8 @@ import warnings
 from pathlib import Path
 from types import ModuleType
 
+from backbones.names import suggestion
 from methods.base import Engine, Method
-from methods.settings import suggestion
 
 ENTRY_POINT_GROUP = "dfq_harness.methods"
 

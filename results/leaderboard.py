@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from results.grouping import Row, gathered
+from results.metrics import kept_metrics
 from results.published import PublishedNames, PublishedNumber, published_values
 from results.ranking import Standing, standings
 from results.record import Record
@@ -19,13 +20,7 @@ from results.statistics import wilson_interval
 if TYPE_CHECKING:
     import pandas as pd
 
-AVERAGE_PRECISIONS = tuple(
-    f"{kind}{name}"
-    for kind in ("", "mask_")
-    for name in ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
-)
-"""Metrics of detectors; those on masks where there are masks."""
-COLUMNS: dict[str, str] = {
+_BEFORE_METRICS = {
     "rank": "Int64",
     "method": "str",
     "variant": "str",
@@ -49,9 +44,8 @@ COLUMNS: dict[str, str] = {
     "published_note": "str",
     "published_others": "object",
     "drop": "float64",
-    "agreement": "float64",
-    "kl": "float64",
-    **dict.fromkeys(AVERAGE_PRECISIONS, "float64"),
+}
+_AFTER_METRICS = {
     "oracle": "float64",
     "synthesis_seconds": "float64",
     "quantization_seconds": "float64",
@@ -66,13 +60,20 @@ COLUMNS: dict[str, str] = {
     "fingerprint": "str",
     "notes": "object",
 }
-"""Column -> dtype. Accuracies and average precisions, their deviation, interval (95 % Wilson of a rate, for
-the sampling of images) and drop are in percent or percentage points; kl in nats; `published_others` and
-`notes` hold tuples."""
+
+
+def columns() -> dict[str, str]:
+    """Column -> dtype.
+
+    Accuracies and average precisions, their deviation, interval (95 % Wilson of a rate, for the sampling of
+    images) and drop are in percent or percentage points; kl in nats; `published_others` and `notes` hold
+    tuples.
+    """
+    return {**_BEFORE_METRICS, **dict.fromkeys(kept_metrics(), "float64"), **_AFTER_METRICS}
 
 
 def leaderboard(records: Iterable[Record], *, published: PublishedNames | None = None) -> pd.DataFrame:
-    """The table of `COLUMNS`, sorted by task, track, budget, backbone and bits, then references, then rank.
+    """The table of `columns`, sorted by task, track, budget, backbone and bits, then references, then rank.
 
     `published` says how papers call our methods and backbones; without it the published columns stay empty.
     """
@@ -92,8 +93,8 @@ def leaderboard(records: Iterable[Record], *, published: PublishedNames | None =
         for index, row in enumerate(rows)
     ]
     cells.sort(key=_order)
-    frame = pd.DataFrame(cells, columns=list(COLUMNS))
-    return frame.astype(COLUMNS)
+    frame = pd.DataFrame(cells, columns=list(columns()))
+    return frame.astype(columns())
 
 
 def _identity(row: Row) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def _identity(row: Row) -> dict[str, Any]:
 
 def _quality(row: Row, full_precision: dict[tuple[str, ...], float]) -> dict[str, Any]:
     one, score = row.first, row.score()
-    measured = {name: row.mean_of("metrics", name) for name in ("agreement", "kl", *AVERAGE_PRECISIONS)}
+    measured = {name: row.mean_of("metrics", name) for name in kept_metrics()}
     if score is None:
         return measured
     teacher = full_precision.get(_teacher(row))

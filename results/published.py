@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from results.metrics import metric_of
+
 _FILE = Path(__file__).parent / "published" / "published.csv"
 _TASKS = {"imagenet": ("classification", "ImageNet-1k"), "coco": ("detection", "COCO val2017")}
 """Task of the harness -> task and data set as the papers name them."""
-_METRICS = {"ap": ("AP_box", "mAP")}
-"""Metric of the harness -> its names in papers, where they differ."""
 _FULL_PRECISION = "FP baseline"
 _WIDEST_TABLE = "MaskAQ paper Table 1"
 """Covers most methods on most backbones, so it stands in where a method's own paper has no such row."""
@@ -63,7 +63,7 @@ def published_values(
         for number in published_numbers()
         if (number.task, number.dataset) == papers_task
         and (number.backbone, number.bits) == (backbone, bits)
-        and number.metric in _METRICS.get(metric, (metric,))
+        and number.metric in metric_of(metric).papers_names
         and (number.method.startswith(_FULL_PRECISION) if bits == "fp32" else number.method == method)
     ]
     return tuple(sorted(found, key=_distance_from_authors))

@@ -1,4 +1,4 @@
-"""The record of one evaluated trial: what was run, under which protocol, how good, at what cost.
+"""What was asked for in a trial, and its record: under which protocol it ran, how good, at what cost.
 
 Plain data that survives JSON; knows nothing about where it is kept (`harness.store`, `results.tracking`).
 """
@@ -15,9 +15,9 @@ from typing import Any, Literal
 Status = Literal["ok", "failed", "out_of_memory", "missing"]
 
 
-@dataclass(frozen=True)
-class Record:
-    """One trial: one path through synthesis, quantization and evaluation, or why it has none."""
+@dataclass(frozen=True, kw_only=True)
+class TrialIdentity:
+    """What was asked for: one path through synthesis, quantization and evaluation, known before it runs."""
 
     trial: str
     """Content key of the trial's evaluation."""
@@ -36,6 +36,25 @@ class Record:
     budget: str
     """`paper`, `fast` or `smoke`."""
     seed: int
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """`synthesizer` and `engine` -> every hyper-parameter as run."""
+    weights_sha256: str = ""
+    data_use: str = "none"
+    """What the method saw beyond the teacher: none, class names, own images, real images."""
+    split: str = "report"
+    """What was evaluated: `report`; in a search `tune`, or `synthetic` images that the teacher labels."""
+    tuning: Mapping[str, Any] = field(default_factory=dict)
+    """How a search found the settings (trials, objective, study); empty where none did."""
+
+    def identity(self) -> dict[str, Any]:
+        """The fields of the identity alone, by name; a record of the trial starts with them."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(TrialIdentity)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record(TrialIdentity):
+    """A trial and its result, or why it has none; in JSON both lie flat in one object."""
+
     status: Status
     reason: str = ""
     """Why there is no result; empty when status is ok."""
@@ -52,13 +71,8 @@ class Record:
     """The ranking metric, where it is a number from 0 to 1 per image -> base64 of float16s."""
     samples_digest: str = ""
     """SHA-256 of the evaluated samples; paired tests need it to be equal."""
-    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """`synthesizer` and `engine` -> every hyper-parameter as run."""
     protocol: Mapping[str, Any] = field(default_factory=dict)
     """What is quantized and how, the transform, the calibration set, the full-precision score."""
-    weights_sha256: str = ""
-    data_use: str = "none"
-    """What the method saw beyond the teacher: none, class names, own images, real images."""
     cost: Mapping[str, float] = field(default_factory=dict)
     """synthesis_seconds, quantization_seconds, evaluation_seconds, images_per_second, peak_memory_mb,
     synthetic_images."""
@@ -66,10 +80,6 @@ class Record:
     """Versions, device, threads."""
     notes: tuple[str, ...] = ()
     """Departures a reader should know."""
-    split: str = "report"
-    """What was evaluated: `report`; in a search `tune`, or `synthetic` images that the teacher labels."""
-    tuning: Mapping[str, Any] = field(default_factory=dict)
-    """How a search found the settings (trials, objective, study); empty where none did."""
     finished_at: str = ""
     """ISO 8601, UTC."""
 

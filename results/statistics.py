@@ -8,10 +8,11 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import ArrayLike
 
 _BOOTSTRAP_CELLS = 4_000_000
 """Upper bound of resamples x patterns held at once (32 MB of int64)."""
@@ -141,7 +142,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def pack_outcomes(outcomes: Any) -> str:
+def pack_outcomes(outcomes: ArrayLike) -> str:
     """Base64 of the packed bits of a boolean vector (array or CPU tensor); eight images to a byte."""
     import numpy as np
 
@@ -158,7 +159,7 @@ def unpack_outcomes(text: str, images: int) -> np.ndarray:
     return np.unpackbits(packed, count=images).astype(bool)
 
 
-def pack_scores(scores: Any) -> str:
+def pack_scores(scores: ArrayLike) -> str:
     """Base64 of a vector of numbers from 0 to 1 (array or CPU tensor) as little-endian float16."""
     import numpy as np
 

@@ -8,16 +8,18 @@ are the truth: a lost database is refilled by logging them again.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import logging
 import math
 import os
 import re
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from results.record import Record
 
@@ -75,14 +77,14 @@ class Tracker:
             runs = self._search(client, f"tags.`{_suite_tag(suite)}` = 'true'")
             return [self._restored(run) for run in _current(runs)]
 
-    def open_search(self, study: str, facts: Mapping[str, Any]) -> str:
+    def open_search(self, study: str, facts: Mapping[str, object]) -> str:
         """Id of a search's parent run, made or found again by the study's name. Raises TrackingError."""
         with self._session() as client:
             found = self._search(client, f"tags.study = '{study}'")
             if found:
-                return found[0].info.run_id
+                return _id_of(found[0])
             tags = {"study": study, **{name: _shown(value) for name, value in facts.items()}}
-            return client.create_run(self._experiment, run_name=study, tags=tags).info.run_id
+            return _id_of(client.create_run(self._experiment, run_name=study, tags=tags))
 
     def log_try(self, parent: str, number: int, record: Record) -> None:
         """One try of a search as a run nested under its parent, once. Raises TrackingError.
@@ -117,12 +119,12 @@ class Tracker:
         if kept is None:
             run_id = _write_run(client, self._experiment, record, text, content, suites)
         else:
-            run_id = kept.info.run_id
+            run_id = _id_of(kept)
             for key in sorted(suites - set(kept.data.tags)):
                 client.set_tag(run_id, key, "true")
         for run in earlier:
-            if run.info.run_id != run_id and "superseded" not in run.data.tags:
-                client.set_tag(run.info.run_id, "superseded", run_id)
+            if _id_of(run) != run_id and "superseded" not in run.data.tags:
+                client.set_tag(_id_of(run), "superseded", run_id)
         return kept is None
 
     def _search(self, client: MlflowClient, filter_string: str) -> list[Run]:
@@ -204,13 +206,11 @@ def _write_run(
     further_tags: Mapping[str, str] | None = None,
 ) -> str:
     """A finished run; its `content` tag is written last, so a run without one was torn by a kill."""
-    import time
-
     from mlflow.entities import Metric, Param, RunTag
 
     name = f"{record.method}-{record.engine}-{record.backbone}-{record.bits}-seed{record.seed}"
     identity = {"trial": record.trial, "listed_as": _listed_as(record), **(further_tags or {})}
-    run_id = client.create_run(experiment, run_name=name, tags=identity).info.run_id
+    run_id = _id_of(client.create_run(experiment, run_name=name, tags=identity))
     now = int(time.time() * 1000)
     metrics = [
         Metric(_legal(name), float(value), now, 0)
@@ -231,9 +231,14 @@ def _write_run(
     return run_id
 
 
-def _params(record: Record) -> dict[str, Any]:
+def _id_of(run: Run) -> str:
+    """MLflow's id of a run."""
+    return str(run.info.run_id)
+
+
+def _params(record: Record) -> dict[str, object]:
     """What identifies the trial, then every hyper-parameter as `engine.epochs`."""
-    params = {name: getattr(record, name) for name in _IDENTITY}
+    params: dict[str, object] = {name: getattr(record, name) for name in _IDENTITY}
     for part, fields in record.settings.items():
         params |= {f"{part}.{name}": value for name, value in fields.items()}
     return params
@@ -272,7 +277,7 @@ def _legal(name: str) -> str:
     return re.sub(r"[^\w.\- :/]", "_", name)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     text = str(value)
     return text if len(text) <= _SHOWN_LENGTH else f"{text[: _SHOWN_LENGTH - 1]}…"
 
@@ -292,8 +297,6 @@ def _locked(database: Path | None) -> Iterator[None]:
     if database is None:
         yield
         return
-    import fcntl
-
     database.parent.mkdir(parents=True, exist_ok=True)
     with open(f"{database}.lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # released with the file, also when the process dies

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from results.grouping import DEFAULTS
+from results.metrics import Metric, metric_of, metrics_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 Style = Literal["plain", "best", "reference", "failed"]
 
 PUBLISHED_COLUMN = "Published"
-_METRICS = {"top1": "Top-1 %", "agreement": "Agreement %", "ap": "AP"}
-_BESIDE = {"ap": {"ap50": "AP50", "ap75": "AP75"}}
-"""Ranking metric -> further columns of its boards, with their headers."""
 _MISSING = "–"
 
 
@@ -83,19 +81,19 @@ class _Marks:
         return self.failures.setdefault(text, str(len(self.failures) + 1))
 
 
-def _ranking_metric(rows: pd.DataFrame) -> str:
-    """Of the rows with a result where there is one: a trial that failed knows none."""
-    return (rows.loc[rows["seeds"] > 0, "metric"].tolist() or rows["metric"].tolist())[0]
+def _ranking_metric(rows: pd.DataFrame) -> Metric:
+    """The metric of the rows with a result where there is one: a trial that failed knows none."""
+    return metric_of((rows.loc[rows["seeds"] > 0, "metric"].tolist() or rows["metric"].tolist())[0])
 
 
-def _header(metric: str, oracle: bool) -> tuple[str, ...]:
+def _header(metric: Metric, oracle: bool) -> tuple[str, ...]:
     marked = ("Oracle",) if oracle else ()
-    score = (_METRICS.get(metric, metric), *_BESIDE.get(metric, {}).values())
+    score = (metric.label, *metric.beside.values())
     quality = (*score, "n", "Drop", "Agree", *marked, PUBLISHED_COLUMN)
     return ("#", "Backbone", "Bits", "Method", *quality, "Cost", "p", "Prot.")
 
 
-def _line(row: Mapping[str, Any], marks: _Marks, metric: str, oracle: bool) -> Line:
+def _line(row: Mapping[str, Any], marks: _Marks, metric: Metric, oracle: bool) -> Line:
     failure = f" [{marks.failure(_failure(row))}]" if row["status"] != "ok" else ""
     score, seeds = _score(row["mean"], row["std"]), f"{row['seeds']}/{row['seeds_planned']}"
     if row["status"] == "ok":
@@ -110,7 +108,7 @@ def _line(row: Mapping[str, Any], marks: _Marks, metric: str, oracle: bool) -> L
         row["bits"],
         _name(row) + (f" ({row['variant']})" if row["variant"] else ""),
         score,
-        *(_number(row[name], 1) for name in _BESIDE.get(metric, ())),
+        *(_number(row[name], 1) for name in metric.beside),
         seeds,
         _number(row["drop"], 2),
         _number(row["agreement"], 2),
@@ -208,12 +206,12 @@ def _footnotes(frame: pd.DataFrame, marks: _Marks) -> Iterator[str]:
 
 def _how_ranked(frame: pd.DataFrame) -> Iterator[str]:
     ranked = frame[frame["rank"].notna()]
-    yield f"Drop: percentage points below full precision; Agree: {_agreement(ranked)}."
+    yield f"Drop: percentage points below full precision; Agree: {' or '.join(_each(ranked, 'agreement'))}."
     if ranked["p_test"].ne("").any():
         tests = {"mcnemar": "exact McNemar", "bootstrap": "bootstrap over images and seeds"}
         used = " or ".join(text for name, text in tests.items() if ranked["p_test"].eq(name).any())
-        what = ", AP of each image alone" if ranked["metric"].eq("ap").any() else ""
-        yield f"p: against the best of the group, image by image ({used}{what}), Holm-corrected."
+        compared = ", ".join(dict.fromkeys([used, *_each(ranked, "per_image")]))
+        yield f"p: against the best of the group, image by image ({compared}), Holm-corrected."
     whole = ranked[ranked["track"] == "published"]
     protocols = whole.groupby(["task", "budget", "backbone", "bits"])["fingerprint"].nunique()
     if (protocols > 1).any():
@@ -225,13 +223,10 @@ def _how_ranked(frame: pd.DataFrame) -> Iterator[str]:
         yield "Controlled track: ranks hold within one engine and one protocol."
 
 
-def _agreement(ranked: pd.DataFrame) -> str:
-    detect = ranked["metric"].eq("ap")
-    meanings = {
-        "same top-1 as full precision, in percent": not detect.all(),
-        "F1 of the detections scored 0.5 or more against full precision's, in percent": detect.any(),
-    }
-    return " or ".join(meaning for meaning, is_there in meanings.items() if is_there)
+def _each(rows: pd.DataFrame, fact: Literal["agreement", "per_image"]) -> list[str]:
+    """What the metrics table says of the rows' metrics, each text once."""
+    facts: list[str] = [getattr(metric, fact) for metric in metrics_of(rows["metric"])]
+    return list(dict.fromkeys(filter(None, facts)))
 
 
 def _notes(frame: pd.DataFrame) -> Iterator[str]:

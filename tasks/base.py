@@ -6,10 +6,10 @@ Methods never see this package; `harness` hands images to the real-data referenc
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from backbones.base import Backbone
 
@@ -19,9 +19,26 @@ if TYPE_CHECKING:
 Split = Literal["tune", "report"]
 """`tune` serves hyper-parameter search and real-data calibration, `report` the leaderboard; disjoint."""
 
+Progress = Callable[[int, int, Mapping[str, float]], None]
+"""Called as progress(samples scored, samples in all, {}) after every batch."""
+
 
 class DataError(Exception):
     """Data that is missing or broken: one sentence with the place and the way out."""
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How a model is scored: against which reference, in what batches, and what is kept of it."""
+
+    reference: Tensor | None = None
+    """The full-precision model's outputs on the same split, for agreement (and, of classifiers, KL). Without
+    it the backbone's own model runs beside the scored one."""
+    batch_size: int = 32
+    """Images per forward pass, at most."""
+    keep_outputs: bool = False
+    """Whether `Evaluation.outputs` is filled, to serve as a reference."""
+    progress: Progress | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +81,12 @@ class Task(ABC):
     """The metric that ranks: `top1`, `ap` for detectors, or `agreement` for unlabelled images."""
     data_name: ClassVar[str | None]
     """The NAME of `--data NAME=DIR`; None when the data ships with a dependency."""
+    needs_own_backbones: ClassVar[bool] = True
+    """Whether its labels mean something only to a backbone that was trained on the data set of its name."""
+    detects: ClassVar[bool] = False
+    """Whether its backbones are detectors; they are classifiers otherwise."""
+    unlabelled_fallback: ClassVar[str | None] = None
+    """Name of the task that stands in where only that task's data was given."""
     outputs_dtype: ClassVar[Literal["float16", "float32"]] = "float16"
     """What the reference's outputs are stored as: half precision tells logits apart, but not boxes."""
 
@@ -80,17 +103,11 @@ class Task(ABC):
         model: nn.Module,
         backbone: Backbone,
         split: Split,
-        *,
-        reference: Tensor | None = None,
-        batch_size: int = 32,
-        keep_outputs: bool = False,
-        progress: Any = None,
+        options: EvaluationOptions = EvaluationOptions(),
     ) -> Evaluation:
-        """Score `model` with the backbone's transform.
+        """Score `model` on a split, its images prepared as the backbone's data configuration says.
 
-        `reference`: the full-precision model's outputs on the same split, for agreement (and, of classifiers,
-        KL); without it the backbone's own model runs beside `model`.
-        `progress(done, total, {})` is called per batch.
+        Raises DataError when the data is missing or broken, or the backbone does not fit it.
         """
 
     @abstractmethod

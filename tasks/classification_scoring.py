@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from backbones.base import Backbone
-from tasks.base import DataError
+from tasks.base import DataError, EvaluationOptions
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -44,18 +44,15 @@ def score(
     model: nn.Module,
     backbone: Backbone,
     batches: Iterable[Batch],
+    options: EvaluationOptions = EvaluationOptions(),
     *,
     total: int,
     labelled: bool = True,
-    reference: Tensor | None = None,
-    keep_outputs: bool = False,
-    progress: Any = None,
 ) -> Scores:
-    """Run `model` over `batches` in inference mode, on the device of the backbone.
+    """Run `model` over `batches` of `total` images in inference mode, on the device of the backbone.
 
-    `reference` holds the full-precision logits (n, classes) of the same images; without it the backbone's
-    own model is run beside `model`. `progress(done, total, {})` is called per batch. Raises DataError when
-    the reference belongs to another number of images, or there are none.
+    `options.reference` holds logits (n, classes); its batch size is not read, the batches have theirs. Raises
+    DataError when the reference belongs to another number of images, or there are none.
     """
     import torch
 
@@ -66,29 +63,29 @@ def score(
         for batch in batches:
             images = batch.images.to(backbone.device)
             logits = model(images).float()
-            expected = _expected_logits(model, backbone, images, logits, reference, done)
+            expected = _expected_logits(model, backbone, images, logits, options.reference, done)
             found = compare(logits, expected)
             if labelled:
                 found |= rank_labels(logits, batch.labels.to(backbone.device))
             for name, values in found.items():
                 columns.setdefault(name, []).append(values)
-            if keep_outputs:
+            if options.keep_outputs:
                 outputs.append(logits)
             done += len(images)
-            if progress is not None:
-                progress(done, total, {})
+            if options.progress is not None:
+                options.progress(done, total, {})
         per_sample = {name: torch.cat(values).cpu() for name, values in columns.items()}
     if not done:
         raise DataError("there is no image to score")
-    if reference is not None and len(reference) != done:
-        raise DataError(_other_images(len(reference), done))
+    if options.reference is not None and len(options.reference) != done:
+        raise DataError(_other_images(len(options.reference), done))
     finite = per_sample.pop("finite")
     broken = int((~finite).sum())
     notes = (f"{broken} of {done} images gave logits that are not finite; they count as wrong",)
     return Scores(
         metrics=_means(per_sample, finite),
         outcomes=per_sample,
-        outputs=torch.cat(outputs).cpu() if keep_outputs else None,
+        outputs=torch.cat(outputs).cpu() if options.keep_outputs else None,
         notes=notes if broken else (),
     )
 

@@ -69,7 +69,7 @@ def read_annotations(path: Path) -> Annotations:
 
 def _parsed(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(
             f"no annotations at {path}: give --data coco=DIR where DIR/annotations/ holds the file"

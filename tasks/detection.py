@@ -15,7 +15,7 @@ from backbones.base import Backbone, DataConfig
 from backbones.guidance.outputs import Detections, centres
 from backbones.preprocessing.pixels import normalized
 from backbones.preprocessing.transforms import canvas_size, on_canvas, to_canvas, to_image
-from tasks.base import DataError, Evaluation, Split, Task
+from tasks.base import DataError, Evaluation, EvaluationOptions, Split, Task
 from tasks.detection_scoring import MOST, Found, Truth, agreement, coco_scores, encoded_masks, rows_of
 from tasks.image_files import ReadingReport
 
@@ -57,6 +57,7 @@ class DetectionTask(Task):
     """Boxes of objects, scored by COCO's rules."""
 
     primary_metric = "ap"
+    detects = True
     outputs_dtype = "float32"
     class_names: tuple[str, ...]
     """Name of each class index."""
@@ -82,11 +83,7 @@ class DetectionTask(Task):
         model: nn.Module,
         backbone: Backbone,
         split: Split,
-        *,
-        reference: Tensor | None = None,
-        batch_size: int = 32,
-        keep_outputs: bool = False,
-        progress: Any = None,
+        options: EvaluationOptions = EvaluationOptions(),
     ) -> Evaluation:
         """Score `model`; raises DataError for a backbone trained on other data, or without any object."""
         import torch
@@ -98,18 +95,18 @@ class DetectionTask(Task):
         truths: list[Truth] = []
         answers, expected = [], []
         with torch.inference_mode():
-            for scenes in _batches(self.scenes(split, backbone.data, report), backbone.data, batch_size):
+            read = self.scenes(split, backbone.data, report)
+            for scenes in _batches(read, backbone.data, options.batch_size):
                 answers.append(_answered(model, backbone, scenes))
-                if reference is None and model is not backbone.model:
+                if options.reference is None and model is not backbone.model:
                     expected.append(_answered(backbone.model, backbone, scenes).rows)
                 names += [scene.name for scene in scenes]
                 truths += [scene.truth for scene in scenes]
-                if progress is not None:
-                    progress(len(names), total, {})
+                if options.progress is not None:
+                    options.progress(len(names), total, {})
         found = [one for answer in answers for one in answer.found]
         rows = torch.cat([answer.rows for answer in answers])
-        if expected:
-            reference = torch.cat(expected)
+        reference = torch.cat(expected) if expected else options.reference
         same = _agreements(rows, rows if reference is None else reference)
         scores = coco_scores(truths, found)
         if self.primary_metric not in scores.metrics:
@@ -118,7 +115,7 @@ class DetectionTask(Task):
             metrics={**scores.metrics, "agreement": 100 * same.double().mean().item()},
             outcomes={"ap": torch.from_numpy(scores.image_ap).float(), "agreement": same},
             sample_ids=tuple(names),
-            outputs=rows if keep_outputs else None,
+            outputs=rows if options.keep_outputs else None,
             shown=rows[:SHOWN].clone(),
             notes=(*self.data_notes(), *report.notes(), *scores.notes, *_broken_note(answers, len(names))),
         )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from backbones.base import Backbone
 from backbones.digits.images import Digits as DigitsData
 from backbones.digits.images import load_digits_split
 from backbones.preprocessing.pixels import normalized
-from tasks.base import DataError, Evaluation, Split, SplitFacts, Task
+from tasks.base import DataError, Evaluation, EvaluationOptions, Split, SplitFacts, Task
 from tasks.classification_scoring import Batch, score
 
 if TYPE_CHECKING:
@@ -44,11 +44,7 @@ class Digits(Task):
         model: nn.Module,
         backbone: Backbone,
         split: Split,
-        *,
-        reference: Tensor | None = None,
-        batch_size: int = 32,
-        keep_outputs: bool = False,
-        progress: Any = None,
+        options: EvaluationOptions = EvaluationOptions(),
     ) -> Evaluation:
         """Score `model`; raises DataError for a backbone that was trained on other data."""
         _refuse_other(backbone)
@@ -56,11 +52,9 @@ class Digits(Task):
         scores = score(
             model,
             backbone,
-            _batches(digits, backbone, batch_size),
+            _batches(digits, backbone, options.batch_size),
+            options,
             total=len(digits.positions),
-            reference=reference,
-            keep_outputs=keep_outputs,
-            progress=progress,
         )
         names = tuple(f"digits/{position}" for position in digits.positions)
         return Evaluation(scores.metrics, scores.outcomes, names, scores.outputs, scores.notes)
@@ -81,8 +75,10 @@ class Digits(Task):
 
 
 def _batches(digits: DigitsData, backbone: Backbone, batch_size: int) -> Iterator[Batch]:
-    images = normalized(digits.images, backbone.data)
-    for part, labels in zip(images.split(batch_size), digits.labels.split(batch_size), strict=True):
+    import torch
+
+    images = torch.split(normalized(digits.images, backbone.data), batch_size)
+    for part, labels in zip(images, torch.split(digits.labels, batch_size), strict=True):
         yield Batch(part, labels)
 
 

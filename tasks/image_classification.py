@@ -1,13 +1,16 @@
-"""What the tasks over folders of image files share: facts, scoring and drawing of calibration images."""
+"""Classification of image files in a folder: facts of a split, scoring, and images to calibrate with.
+
+A subclass says which files there are and what their labels are.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from backbones.base import Backbone
-from tasks.base import DataError, Evaluation, Split, SplitFacts, Task
+from tasks.base import DataError, Evaluation, EvaluationOptions, Split, SplitFacts, Task
 from tasks.classification_scoring import Batch, score
 from tasks.image_files import ReadingReport, Sample, digest, draw_images, read_batches
 
@@ -15,8 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class PictureTask(Task):
-    """A task whose samples are image files; a subclass lists them."""
+class ImageClassification(Task):
+    """Scores classifiers on image files, against labels where these have some; a subclass lists them."""
 
     labelled: ClassVar[bool]
     """Whether top-1 and top-5 exist."""
@@ -34,11 +37,7 @@ class PictureTask(Task):
         model: nn.Module,
         backbone: Backbone,
         split: Split,
-        *,
-        reference: Tensor | None = None,
-        batch_size: int = 32,
-        keep_outputs: bool = False,
-        progress: Any = None,
+        options: EvaluationOptions = EvaluationOptions(),
     ) -> Evaluation:
         """Score `model`; broken files are left out and named, others converted and named."""
         samples = self.samples(split)
@@ -49,12 +48,10 @@ class PictureTask(Task):
         scores = score(
             model,
             backbone,
-            _batches(samples, backbone, batch_size, report, names),
+            _batches(samples, backbone, options.batch_size, report, names),
+            options,
             total=len(samples),
             labelled=self.labelled,
-            reference=reference,
-            keep_outputs=keep_outputs,
-            progress=progress,
         )
         return Evaluation(
             metrics=scores.metrics,

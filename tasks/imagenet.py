@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from backbones.base import Backbone
 from backbones.preprocessing.transforms import is_image
-from tasks.base import DataError, Evaluation, Split, SplitFacts
-from tasks.image_classification import PictureTask
+from tasks.base import DataError, Evaluation, EvaluationOptions, Split, SplitFacts
+from tasks.image_classification import ImageClassification
 from tasks.image_files import TUNE_MOST, Sample, lowest_hashes, split_by_hash
 
 if TYPE_CHECKING:
@@ -27,12 +27,13 @@ _VALIDATION_IMAGES = 50_000
 _WNID = re.compile(r"n\d{8}")
 
 
-class ImageNet(PictureTask):
+class ImageNet(ImageClassification):
     """Top-1 and top-5 on ImageNet-1k; `folder` holds `val/`, or is `val/` itself."""
 
     name = "imagenet"
     primary_metric = "top1"
     data_name = "imagenet"
+    unlabelled_fallback = "images"
     labelled = True
 
     def samples(self, split: Split) -> Sequence[Sample]:
@@ -53,14 +54,20 @@ class ImageNet(PictureTask):
             else f"{count} of {len(self._val)} images of val",
         )
 
-    def evaluate(self, model: nn.Module, backbone: Backbone, split: Split, **options: Any) -> Evaluation:
+    def evaluate(
+        self,
+        model: nn.Module,
+        backbone: Backbone,
+        split: Split,
+        options: EvaluationOptions = EvaluationOptions(),
+    ) -> Evaluation:
         """Score `model`; raises DataError for a backbone with other classes."""
         if backbone.num_classes != _CLASSES:
             raise DataError(
                 f"{backbone.spec.name} has {backbone.num_classes} classes, the task imagenet {_CLASSES}: "
                 "choose a backbone trained on imagenet"
             )
-        return super().evaluate(model, backbone, split, **options)
+        return super().evaluate(model, backbone, split, options)
 
     @functools.cached_property
     def _val_folder(self) -> Path:
@@ -125,6 +132,7 @@ def _listed(folder: Path, prefix: str) -> dict[str, list[Sample]]:
 @functools.cache
 def _class_indices() -> dict[str, int]:
     """WordNet id -> class index, 0 to 999."""
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
-    return {wnid: index for index, wnid in enumerate(ImageNetInfo("imagenet-1k").label_names())}
+    info: Any = ImageNetInfo("imagenet-1k")
+    return {wnid: index for index, wnid in enumerate(info.label_names())}

@@ -9,16 +9,17 @@ from pathlib import Path
 
 from backbones.preprocessing.transforms import is_image
 from tasks.base import DataError, Split, SplitFacts
-from tasks.image_classification import PictureTask
+from tasks.image_classification import ImageClassification
 from tasks.image_files import Sample, split_by_hash
 
 
-class Images(PictureTask):
+class UnlabelledImages(ImageClassification):
     """Pictures without labels, found recursively under `folder`."""
 
     name = "images"
     primary_metric = "agreement"
     data_name = "images"
+    needs_own_backbones = False
     labelled = False
 
     def samples(self, split: Split) -> Sequence[Sample]:

@@ -11,16 +11,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, UsageError
+from harness.execution.ensure import ensure
+from harness.execution.schedulers.inline import InlineScheduler
 from harness.planning.request import Request
 from harness.planning.session import load_plugins, open_workbench
-from harness.store.artifacts import Store
+from harness.store import Store, open_store
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from torch import Tensor, nn
 
     from backbones import Backbone
     from harness.planning.expansion import StageBuilder
-    from harness.stages.base import Stage
+    from harness.stages.base import RunContext, Stage
 
 REFERENCES = ("real_data", "gaussian_noise")
 """Sets that every analysis has: what images should be like, and images that know nothing."""
@@ -51,14 +54,14 @@ class Specimens:
     batch_size: int
 
 
-def fetch(request: Request, console: Any) -> Specimens:
+def fetch(request: Request, console: Console) -> Specimens:
     """Images and students of the request's methods and of the references, on one backbone, bits and seed.
 
     Without a suite: psaq_vit and mimiq at w4a4 under budget fast. `console` hears of the stages that run.
     Raises UsageError for wrong requests, HarnessError when there are no real images to compare with.
     """
     from backbones import load_backbone
-    from harness.stages.run_stage import stored_student
+    from harness.stages.rebuild import stored_student
     from tasks.base import DataError
 
     builder, context = open_workbench(_completed(request))
@@ -68,14 +71,14 @@ def fetch(request: Request, console: Any) -> Specimens:
         stages = {name: _stages(builder, name) for name in (*REFERENCES, *suite.methods)}
     except DataError as error:
         raise UsageError(str(error)) from None
-    store = Store(context.store).create()
+    store = open_store(context.store).create()
     reasons = _run(list(builder.stages.values()), context, store, console)
     teacher = load_backbone(backbone, context.weights[backbone], context.device)
     sets, failures = {}, []
     for name, (images, student) in stages.items():
         reason = reasons.get(images.key) or reasons.get(student.key)
         if reason is None:
-            model = stored_student(store, student.key, teacher, store.meta(student.key))
+            model = stored_student(store, student.key, teacher)
             sets[name] = Specimen(store.tensors(images.key)["images"], model)
         elif name == "real_data":
             raise HarnessError(f"there are no real images to compare with: {reason}")
@@ -130,13 +133,7 @@ def _stages(builder: StageBuilder, name: str) -> tuple[Stage, Stage]:
     return images or student, student
 
 
-def _run(stages: list[Stage], context: Any, store: Store, console: Any) -> dict[str, str]:
+def _run(stages: list[Stage], context: RunContext, store: Store, console: Console) -> dict[str, str]:
     """Run the stages that are not in the store; key -> reason of those that failed."""
-    from harness.execution.progress_view import RunView
-    from harness.execution.schedulers.inline import InlineScheduler
-
-    missing = [stage for stage in stages if not store.holds(stage.key)]
-    with RunView(missing, len(stages) - len(missing), store, 1, console) as view:
-        results = InlineScheduler().run(missing, context, view.on_event)
-    store.add_timings(view.time_left.seen)
+    results = ensure(stages, context, store, InlineScheduler(), console)
     return {key: result.reason for key, result in results.items() if result.status not in ("done", "cached")}

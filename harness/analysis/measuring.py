@@ -120,18 +120,16 @@ def activation_ranges(teacher: Backbone, images: Tensor, batch_size: int) -> dic
 
     Raises methods.base.TrainingFailed when an activation is not finite.
     """
-    from methods.base import FixedImages, SyntheticImages
+    from methods.base import FixedImages, QuantizationTask, SyntheticImages
     from methods.bits import Bits
     from methods.engines.psaq_ptq import PsaqPtq, PsaqPtqConfig
     from methods.quantization.activations import MinMaxQuantizer
 
     labels = torch.full((len(images),), -1)
-    observed = PsaqPtq(PsaqPtqConfig(batch_size=batch_size)).quantize(
-        teacher,
-        FixedImages(SyntheticImages(images.to(teacher.device), labels)),
-        Bits(_OBSERVED_BITS, _OBSERVED_BITS),
-        generator=torch.Generator(),
-    )
+    source = FixedImages(SyntheticImages(images.to(teacher.device), labels))
+    bits = Bits(_OBSERVED_BITS, _OBSERVED_BITS)
+    task = QuantizationTask(teacher, source, bits, torch.Generator())
+    observed = PsaqPtq(PsaqPtqConfig(batch_size=batch_size)).quantize(task)
     places = {"input": "input_quantizer"}
     places |= {point: f"{point}.output_quantizer" for point in teacher.quantization_points()}
     ranges = {}

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import importlib.metadata
+import os
 
-from harness.cli import options as o
+from backbones import SPECS
+from harness.cli.options import with_options
+from harness.cli.terminal import output_console
+from harness.planning.request import Places
+from harness.suites.locations import Locations, find_locations
+from tasks.base import DataError
+from tasks.registry import get_task, task_names
 
 _PACKAGES = (
     "torch",
@@ -20,33 +27,25 @@ _PACKAGES = (
 )
 
 
-def doctor(
-    data: o.DataOption = None,
-    weights: o.WeightsOption = None,
-    store: o.StoreOption = None,
-    config: o.ConfigOption = None,
-) -> None:
+Row = tuple[str, str, str]
+"""What was looked at, its state, and how to get what is missing."""
+
+
+@with_options(Places)
+def doctor(places: Places) -> None:
     """Check this machine: packages, devices, data, weights and the store; say how to get what is missing."""
     from rich.table import Table
 
-    from harness.suites.locations import find_locations
-
-    places = find_locations(data or (), weights or (), store, config)
+    found = find_locations(places.data, places.weights, places.store, places.config)
     table = Table(title="harness doctor", title_justify="left")
     for column in ("what", "state", "how to get it"):
         table.add_column(column, overflow="fold")
-    rows = [*_packages(), *_devices(), *_data(places), *_weights(places), _store(places)]
-    for what, state, remedy in rows:
-        table.add_row(what, state, remedy)
-    o.console().print(table)
-
-
-Row = tuple[str, str, str]
+    for row in (*_packages(), *_devices(), *_data(found), *_weights(found), _store(found)):
+        table.add_row(*row)
+    output_console().print(table)
 
 
 def _packages() -> list[Row]:
-    import importlib.metadata
-
     rows = []
     for name in _PACKAGES:
         try:
@@ -58,8 +57,6 @@ def _packages() -> list[Row]:
 
 
 def _devices() -> list[Row]:
-    import os
-
     import torch
 
     rows = [("CPU cores", str(os.cpu_count()), "")]
@@ -73,10 +70,7 @@ def _devices() -> list[Row]:
     return rows
 
 
-def _data(places: Any) -> list[Row]:
-    from tasks.base import DataError
-    from tasks.registry import get_task, task_names
-
+def _data(places: Locations) -> list[Row]:
     rows = []
     for name in task_names():
         task_class = get_task(name)
@@ -94,9 +88,7 @@ def _data(places: Any) -> list[Row]:
     return rows
 
 
-def _weights(places: Any) -> list[Row]:
-    from backbones import SPECS
-
+def _weights(places: Locations) -> list[Row]:
     rows = []
     for name, spec in SPECS.items():
         found = spec.shipped_weights and f"shipped ({spec.shipped_weights})"
@@ -111,9 +103,7 @@ def _weights(places: Any) -> list[Row]:
     return rows
 
 
-def _store(places: Any) -> Row:
-    import os
-
+def _store(places: Locations) -> Row:
     parent = places.store
     while not parent.exists():
         parent = parent.parent

@@ -8,20 +8,53 @@
 
 from __future__ import annotations
 
+import platform
 import sys
+from importlib import metadata
 
 import typer
 
-from harness.cli import analyze, doctor, leaderboard, listing, plan, run, synthesize, tune, ui
+from harness.cli import analyze, doctor, leaderboard, listing, plan, run, schema, synthesize, tune, ui
+from harness.errors import HarnessError
 
 app = typer.Typer(
     name="harness",
     help="Compare data-free quantization methods for Vision Transformers, fairly.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        versions = f"Python {platform.python_version()}, torch {_version('torch')}"
+        typer.echo(f"harness {_version('dfq-harness')} ({versions})")
+        raise typer.Exit
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+@app.callback()
+def _harness(
+    version: bool = typer.Option(
+        False,
+        "--version",
+        help="Show the version and exit.",
+        is_eager=True,
+        metavar="",
+        callback=_print_version,
+    ),
+) -> None:
+    pass
+
+
 app.command("run", epilog=run.EPILOG)(run.run)
 app.command("tune", epilog=tune.EPILOG)(tune.tune)
 app.command("plan")(plan.plan)
@@ -30,13 +63,12 @@ app.command("leaderboard")(leaderboard.show_leaderboard)
 app.command("synthesize", epilog=synthesize.EPILOG)(synthesize.synthesize)
 app.command("analyze", epilog=analyze.EPILOG)(analyze.analyze)
 app.command("ui")(ui.ui)
+app.command("schema", epilog=schema.EPILOG)(schema.schema)
 app.command("doctor")(doctor.doctor)
 
 
 def main() -> None:
     """Run the command line; wrong usage ends with status 2 and one sentence per fault."""
-    from harness.errors import HarnessError
-
     try:
         app()
     except HarnessError as error:

@@ -1,188 +1,160 @@
-"""The command-line options that several verbs share, and how they become a request."""
+"""Command-line options as dataclasses: a verb names them, and gets one instance of each.
+
+    @with_options(Rows, Places, required=("suite",))
+    def plan(rows: Rows, places: Places) -> None: ...
+
+Every field made by `harness.planning.request.option` is an option; the class attribute `panel` is the heading
+above them in `--help`. The same fields turn a request back into the words of a command line.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
+import inspect
 import shlex
-import signal
-import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+import typing
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from harness.execution.schedulers.base import Scheduler
-    from harness.planning.request import Request
-    from harness.planning.session import Session
-
-SuiteOption = Annotated[str, typer.Option("--suite", "-s", help="A suite's name, or a YAML file.")]
-MethodsOption = Annotated[
-    str, typer.Option("--methods", "--method", "-m", help="Only these methods, comma-separated.")
-]
-BackbonesOption = Annotated[
-    str, typer.Option("--backbones", "--backbone", help="Only these backbones, comma-separated.")
-]
-BitsOption = Annotated[str, typer.Option("--bits", help="Only these bit-widths: w4a4,w4a8.")]
-SeedsOption = Annotated[str, typer.Option("--seeds", help="Only these seeds: 0,1,2.")]
-EnginesOption = Annotated[
-    str,
-    typer.Option("--engine", "--engines", help="Run the methods with these engines instead of their own."),
-]
-BudgetOption = Annotated[str | None, typer.Option("--budget", help="paper, fast or smoke.")]
-ScopeOption = Annotated[
-    str | None,
-    typer.Option(
-        "--scope", help="What is quantized: whole, heads_8bit or backbone (heads in full precision)."
-    ),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="method.field=value, engine.field=value or method.engine.field=value."),
-]
-SetFileOption = Annotated[
-    list[str] | None, typer.Option("--set-file", help="Settings that `harness tune` found: its best.yaml.")
-]
-DataOption = Annotated[
-    list[str] | None, typer.Option("--data", help="imagenet=DIR (holding val/), images=DIR: where data lie.")
-]
-WeightsOption = Annotated[
-    list[str] | None, typer.Option("--weights", help="deit_tiny=FILE: a backbone's weights.")
-]
-StoreOption = Annotated[str | None, typer.Option("--store", help="Folder of results; default dfq-store.")]
-ConfigOption = Annotated[
-    str | None, typer.Option("--config", help="YAML file with data, weights, store; default harness.yaml.")
-]
-PluginOption = Annotated[
-    list[str] | None, typer.Option("--plugin", help="A Python file with a method or an engine of yours.")
-]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
-CpusOption = Annotated[
-    int | None,
-    typer.Option("--cpus-per-trial", min=1, help="CPU threads per stage; default fills the cores."),
-]
-GpusOption = Annotated[
-    float | None, typer.Option("--gpus-per-trial", min=0, help="GPUs per stage; 0.5 puts two on one GPU.")
-]
-BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Images per forward in evaluation.")]
-OracleOption = Annotated[
-    bool, typer.Option("--oracle", help="Also score every epoch on the report split, as a marked column.")
-]
-SchedulerOption = Annotated[
-    str, typer.Option("--scheduler", help="ray (workers in parallel) or inline (this process).")
-]
-RayAddressOption = Annotated[str | None, typer.Option("--ray-address", help="An existing Ray cluster.")]
-TrackingOption = Annotated[
-    str | None, typer.Option("--tracking-uri", help="An MLflow server; default a SQLite file in the store.")
-]
+from harness.cli.completion import completer
+from harness.planning.request import Request
 
 
-_PIPED_WIDTH = 120
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One field of an options dataclass as a parameter of a command."""
+
+    field: dataclasses.Field[Any]
+    kind: type
+    default: Any
+
+    @property
+    def name(self) -> str:
+        """Name of the parameter, unique among the dataclasses of a verb."""
+        return f"{self.kind.__name__}_{self.field.name}".lower()
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The flags as declared, or made of the field's name."""
+        name = self.field.name.replace("_", "-")
+        return self.field.metadata["flags"] or (f"--{name}",)
+
+    @property
+    def _metavar(self) -> str:
+        """What `--help` shows in the place of a value: nothing beside a switch."""
+        if isinstance(self.field.default, bool):
+            return ""
+        number = isinstance(self.field.default, int) or self.field.metadata["low"] is not None
+        return "N" if number else "TEXT"
+
+    def parameter(self, required: bool, text: str) -> inspect.Parameter:
+        """The parameter that Typer reads; tuples are options that may be repeated."""
+        metadata = self.field.metadata
+        info = typer.Option(
+            *self.flags,
+            help=text or metadata["help"],
+            min=metadata["low"],
+            metavar=metadata["metavar"] or self._metavar,
+            rich_help_panel=getattr(self.kind, "panel", None),
+            autocompletion=completer(self.field.name),
+        )
+        several = isinstance(self.field.default, tuple)
+        annotation = list[str] if several else typing.get_type_hints(self.kind)[self.field.name]
+        default = list(self.default) if several else self.default
+        return inspect.Parameter(
+            self.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if required else default,
+            annotation=Annotated[annotation, info],
+        )
+
+    def value(self, typed: Any) -> Any:
+        """What the field holds for what was typed; comma-separated words become a tuple."""
+        if not isinstance(self.field.default, tuple):
+            return typed
+        return tuple(_words(typed) if self.field.metadata["commas"] else typed)
+
+    def words(self, value: Any) -> list[str]:
+        """The option as one types it to get this value."""
+        flag, _, negative = self.flags[0].partition("/")
+        if isinstance(value, bool):
+            return [flag if value else negative]
+        if not isinstance(value, tuple):
+            return [flag, str(value)]
+        texts = [",".join(value)] if self.field.metadata["commas"] else value
+        return [word for text in texts for word in (flag, text)]
 
 
-def console() -> Console:
-    """Standard output; wide enough for a leaderboard where it is no terminal."""
-    from rich.console import Console
-
-    made = Console(highlight=False)
-    return made if made.is_terminal else Console(highlight=False, width=max(made.width, _PIPED_WIDTH))
+Verb = Callable[..., None]
 
 
-def split(text: str) -> list[str]:
-    """Comma-separated words."""
-    return [word.strip() for word in text.split(",") if word.strip()]
+def with_options(
+    *kinds: type,
+    only: Collection[str] = (),
+    without: Collection[str] = (),
+    required: Collection[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+    helps: Mapping[str, str] | None = None,
+) -> Callable[[Verb], Verb]:
+    """Make a Typer command of a verb that takes one instance of each dataclass, in this order.
+
+    `only` or `without` choose among the fields, the others keep their defaults; `required` ones have to be
+    given; `defaults` and `helps` replace what a field declares. Further parameters of the verb are Typer's.
+    """
+    defaults, helps = defaults or {}, helps or {}
+    chosen = [
+        Option(option.field, option.kind, defaults.get(option.field.name, option.default))
+        for kind in kinds
+        for option in options_of(kind)
+        if option.field.name not in without and (not only or option.field.name in only)
+    ]
+    known = {option.field.name for kind in kinds for option in options_of(kind)}
+    unknown = {*only, *without, *required, *defaults, *helps} - known
+    if unknown:
+        raise TypeError(f"no such option field: {', '.join(sorted(unknown))}")
+
+    def decorate(verb: Verb) -> Verb:
+        own = list(inspect.signature(verb, eval_str=True).parameters.values())[len(kinds) :]
+        shared = [
+            option.parameter(option.field.name in required, helps.get(option.field.name, ""))
+            for option in chosen
+        ]
+
+        def command(**typed: Any) -> None:
+            values: dict[type, dict[str, Any]] = {kind: {} for kind in kinds}
+            for option in chosen:
+                values[option.kind][option.field.name] = option.value(typed.pop(option.name))
+            verb(*(kind(**values[kind]) for kind in kinds), **typed)
+
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + shared
+        command.__name__, command.__doc__ = verb.__name__, verb.__doc__
+        command.__annotations__ = {p.name: p.annotation for p in parameters}
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return command
+
+    return decorate
 
 
-def request(**options: Any) -> Request:
-    """A request of the options a verb has; texts with commas become lists."""
-    import dataclasses
-
-    from harness.planning.request import Machine, Places, Request, Rows
-
-    for name in ("methods", "backbones", "bits", "seeds", "engines"):
-        options[name] = tuple(split(options.get(name) or ""))
-    for name in ("assignments", "set_files", "data", "weights", "plugins"):
-        options[name] = tuple(options.get(name) or ())
-
-    def part(kind: Any) -> Any:
-        return kind(**{f.name: options[f.name] for f in dataclasses.fields(kind) if f.name in options})
-
-    return Request(part(Rows), part(Places), part(Machine))
+def options_of(kind: type) -> Iterator[Option]:
+    """The options that a dataclass declares; fields without flags of their own are left out."""
+    for field in dataclasses.fields(kind):
+        if "flags" in field.metadata:
+            yield Option(field, kind, field.default)
 
 
-def scheduler_of(name: str, ray_address: str | None) -> Scheduler:
-    """The scheduler of that name, made when its first stage runs; raises UsageError for another name."""
-    from harness.errors import UsageError
-    from harness.execution.schedulers.lazy import LazyScheduler
-
-    def make() -> Scheduler:
-        if name == "inline":
-            from harness.execution.schedulers.inline import InlineScheduler
-
-            return InlineScheduler()
-        from harness.execution.schedulers.ray_tasks import RayScheduler
-
-        made = RayScheduler(ray_address)
-        signal.signal(signal.SIGTERM, _interrupt)  # ray.init installs its own
-        return made
-
-    if name not in ("ray", "inline"):
-        raise UsageError(f"--scheduler {name}: one of ray, inline")
-    return LazyScheduler(make)
+def typed_again(part: object) -> list[str]:
+    """The words that give this instance of an options dataclass: every option that is not at its default."""
+    given = ((option, getattr(part, option.field.name)) for option in options_of(type(part)))
+    return [word for option, value in given if value != option.default for word in option.words(value)]
 
 
-@contextlib.contextmanager
-def stoppable(console: Console, what_is_kept: str) -> Iterator[None]:
-    """Ctrl-C and SIGTERM inside end with status 130, what is kept, and the command to go on with."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    except KeyboardInterrupt:
-        command = " ".join(["harness", *sys.argv[1:]])
-        console.print(f"stopped. {what_is_kept}\n  {command}", markup=False)
-        raise typer.Exit(130) from None
+def narrowing(request: Request, *more: object) -> str:
+    """The options that choose a request's rows and places, and those of `more`, quoted for a shell."""
+    parts: tuple[object, ...] = (request.rows, request.places, *more)
+    return shlex.join(word for part in parts for word in typed_again(part))
 
 
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
-
-
-def refuse_unreachable(uri: str, suite: str) -> None:
-    """A tracking server that cannot be used is said before hours of work, not after; raises UsageError."""
-    from harness.errors import UsageError
-    from results.tracking import Tracker, TrackingError
-
-    try:
-        Tracker(uri).load(suite)
-    except TrackingError as error:
-        raise UsageError(str(error)) from None
-
-
-def tracking_uri(session: Session, given: str | None) -> str:
-    """The MLflow database of a session: the given server, or the store's own file."""
-    from results.tracking import local_uri
-
-    return given or local_uri(session.store.root)
-
-
-def narrowing(chosen: Request) -> str:
-    """The options of a request that choose rows and places, as one would type them again."""
-    words = ["--suite", chosen.rows.suite]
-    for option in ("methods", "backbones", "bits", "seeds", "engines"):
-        values = getattr(chosen.rows, option)
-        if values:
-            words += [f"--{option}", ",".join(values)]
-    for option in ("budget", "scope"):
-        if getattr(chosen.rows, option):
-            words += [f"--{option}", getattr(chosen.rows, option)]
-    settings = (("set-file", chosen.rows.set_files), ("set", chosen.rows.assignments))
-    pairs = (*settings, ("data", chosen.places.data), ("weights", chosen.places.weights))
-    for option, values in (*pairs, ("plugin", chosen.rows.plugins)):
-        for value in values:
-            words += [f"--{option}", value]
-    for option in ("store", "config"):
-        if getattr(chosen.places, option):
-            words += [f"--{option}", getattr(chosen.places, option)]
-    return shlex.join(words + (["--oracle"] if chosen.rows.oracle else []))
+def _words(texts: Collection[str]) -> list[str]:
+    return [word.strip() for text in texts for word in text.split(",") if word.strip()]

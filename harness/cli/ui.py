@@ -10,19 +10,16 @@ import sys
 
 import typer
 
-from harness.cli import options as o
+from harness.cli.options import with_options
+from harness.errors import UsageError
+from harness.planning.request import Places
+from harness.suites.locations import find_locations
 
 
-def ui(
-    store: o.StoreOption = None,
-    config: o.ConfigOption = None,
-    port: int = typer.Option(5000, min=1, max=65535, help="Port on localhost."),
-) -> None:
+@with_options(Places, only=("store", "config"))
+def ui(places: Places, port: int = typer.Option(5000, min=1, max=65535, help="Port on localhost.")) -> None:
     """Open MLflow's web interface on the records, on localhost; Ctrl-C ends it."""
-    from harness.errors import UsageError
-    from harness.suites.locations import find_locations
-
-    database = find_locations(store=store, config=config).store / "mlflow.db"
+    database = find_locations(store=places.store, config=places.config).store / "mlflow.db"
     if not database.is_file():
         raise UsageError(f"no records at {database}: run a suite first, or give --store DIR")
     print(f"MLflow on {database}: http://127.0.0.1:{port}", flush=True)

@@ -1,23 +1,19 @@
 """The full-precision gate: quantized rows run only on weights that are what they claim to be.
 
-On a whole validation set our full-precision score must lie within `TOLERANCES` of the reference. A subset has
-sampling noise and may be easier than the whole, so it refuses only what lies clearly below the reference.
-Agreement with the teacher has no gate.
+On a whole validation set our full-precision score must lie within the metric's tolerance of the reference. A
+subset has sampling noise and may be easier than the whole, so it refuses only what lies clearly below the
+reference. Agreement with the teacher has no gate.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from backbones.base import BackboneSpec
+from harness.stages.facts import EvaluationFacts
+from results.metrics import metric_of
 
-TOLERANCES = {"top1": 0.15, "ap": 0.5}
-"""Metric -> percentage points on the whole validation set. Box AP is printed to one decimal and depends on
-how an image is resized and its boxes are rounded, which differs between the codes of the references."""
-_NAMES = {"top1": "top-1", "ap": "box AP"}
 _STANDARD_ERRORS = 3.0
 
 
@@ -29,24 +25,24 @@ class GateResult:
     message: str = ""
 
 
-def full_precision_gate(spec: BackboneSpec, reference: Mapping[str, Any]) -> GateResult:
+def full_precision_gate(spec: BackboneSpec, reference: EvaluationFacts) -> GateResult:
     """Compare the reference artifact's ranking metric (percent) with the specification's.
 
     The noise of a subset is three standard errors of a mean over its images. Values from 0 to 1 with mean m
     vary by m (1 - m) at most: exactly that for right and wrong, and a bound for the AP of single images.
     """
-    metric = reference["metric"]
-    measured, expected, images = reference["metrics"].get(metric), spec.reference_score, reference["images"]
-    if metric not in TOLERANCES or measured is None or expected is None:
+    metric = metric_of(reference.metric)
+    measured, expected = reference.metrics.get(metric.name), spec.reference_score
+    tolerance, images = metric.tolerance, reference.images
+    if tolerance is None or measured is None or expected is None:
         return GateResult(True)
-    tolerance = TOLERANCES[metric]
-    if reference["whole"]:
+    if reference.whole:
         passed = abs(measured - expected) <= tolerance + 1e-9
     else:
         share = expected / 100
         tolerance += _STANDARD_ERRORS * 100 * math.sqrt(share * (1 - share) / images)
         passed = measured >= expected - tolerance
-    said = f"{spec.name}: full-precision {_NAMES[metric]} is {measured:.2f} on {images} images"
+    said = f"{spec.name}: full-precision {metric.spoken} is {measured:.2f} on {images} images"
     if not passed:
         return GateResult(
             False,
@@ -54,7 +50,7 @@ def full_precision_gate(spec: BackboneSpec, reference: Mapping[str, Any]) -> Gat
             f"{tolerance:.2f} points: check that --weights {spec.name}=FILE holds {spec.hub_repository} and "
             "that the data are complete; --allow-fp-mismatch runs all the same and says so in the notes",
         )
-    if not reference["whole"] and measured > expected + tolerance:
+    if not reference.whole and measured > expected + tolerance:
         return GateResult(
             True, f"{said}, above the reference {expected:.2f}: this subset is easier than the whole set"
         )

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING
 
 from harness.execution.schedulers.base import Event
-from harness.stages.base import Stage
-from harness.store.artifacts import Store
+from harness.stages.base import Stage, StageResult, Status
+from harness.store import Store
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
+
+_FAILED: tuple[Status, ...] = ("failed", "out_of_memory")
 
 
 class TimeLeft:
     """Estimates the seconds that remain from the stages seen so far, on this store and in this run."""
 
-    def __init__(self, stages: Sequence[Stage], timings: dict[str, float], slots: int) -> None:
+    def __init__(self, stages: Sequence[Stage], timings: Mapping[str, float], slots: int) -> None:
         self._open = {stage.key: stage for stage in stages}
         self._timings = dict(timings)
         self._slots = max(1, slots)
@@ -22,13 +32,13 @@ class TimeLeft:
         """New timings of this run, for the store."""
 
     def ended(self, stage: Stage, seconds: float, done: bool) -> None:
-        """Note a stage that ended."""
+        """Note a stage that ended; only one that is `done` says how long such a stage takes."""
         self._open.pop(stage.key, None)
         if done:
             self.seen[stage.timing_name] = seconds
             self._timings[stage.timing_name] = seconds
 
-    def seconds(self, elapsed: dict[str, float]) -> float | None:
+    def seconds(self, elapsed: Mapping[str, float]) -> float | None:
         """Seconds left, given how long each running stage has run; None while nothing is known."""
         known = [self.expected(stage) for stage in self._open.values()]
         if self._open and all(value is None for value in known):
@@ -49,78 +59,89 @@ class TimeLeft:
 class RunView:
     """Follows a scheduler's events; shows a live table on a terminal and plain lines elsewhere."""
 
-    def __init__(self, stages: Sequence[Stage], cached: int, store: Store, slots: int, console: Any) -> None:
+    def __init__(
+        self, stages: Sequence[Stage], cached: int, store: Store, slots: int, console: Console
+    ) -> None:
         self._store = store
         self._console = console
         self._total = len(stages)
         self._cached = cached
-        self._done = self._failed = self._skipped = 0
+        self._ended: Counter[Status] = Counter()
         self._running: dict[str, tuple[Stage, float]] = {}
         self._started = time.time()
+        self._lock = threading.Lock()
+        """Guards the counts, the running stages and the estimate: the live table is drawn by a thread of its
+        own. Never held while the console prints, which draws the table too."""
         self.time_left = TimeLeft(stages, store.timings(), slots)
-        self._live: Any = None
+        self._live: Live | None = None
 
     def __enter__(self) -> RunView:
         if self._console.is_terminal:
             from rich.live import Live
 
             self._live = Live(
-                get_renderable=self._table, console=self._console, refresh_per_second=4, transient=True
+                get_renderable=self.table, console=self._console, refresh_per_second=4, transient=True
             )
             self._live.__enter__()
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live is not None:
-            self._live.__exit__(*error)
+            self._live.__exit__(kind, error, trace)
 
     def on_event(self, event: Event) -> None:
         """Take note of a stage that started or ended."""
-        stage = event.stage
-        if event.kind == "started":
-            self._running[stage.key] = (stage, time.time())
+        if event.result is None:
+            with self._lock:
+                self._running[event.stage.key] = (event.stage, time.time())
             return
-        assert event.result is not None
-        self._running.pop(stage.key, None)
-        status = event.result.status
-        self.time_left.ended(stage, event.result.seconds, status == "done")
-        self._done += status == "done"
-        self._cached += status == "cached"
-        self._skipped += status == "skipped"
-        if status in ("failed", "out_of_memory"):
-            self._failed += 1
-            self._say(
-                f"[red]failed[/red] {stage.kind}: {_escape(stage.label)}: {_escape(event.result.reason)}"
-            )
-        elif self._live is None and status == "done":
-            count = self._done + self._failed + self._skipped
-            self._say(
-                f"{count}/{self._total} {stage.kind}: {_escape(stage.label)}, {event.result.seconds:.1f} s"
-            )
+        with self._lock:
+            self._count(event.stage, event.result)
+        self._tell(event.stage, event.result)
 
-    def _say(self, line: str) -> None:
-        self._console.print(line, highlight=False)
-
-    def _table(self) -> Any:
+    def table(self) -> Table:
+        """The run as it is now: counts and time left above, a line per running stage below."""
         from rich.table import Table
 
-        elapsed = {key: time.time() - started for key, (_, started) in self._running.items()}
-        left = self.time_left.seconds(elapsed)
-        title = (
-            f"{self._done} done, {len(self._running)} running, {self._failed} failed, {self._cached} cached, "
-            f"{self._total - self._done - self._failed - self._skipped - len(self._running)} waiting"
-            f"   {_clock(time.time() - self._started)} elapsed, "
-            f"{_clock(left) if left is not None else 'time unknown'} left"
-        )
+        now = time.time()
+        with self._lock:
+            running, title = dict(self._running), self._title(now)
         table = Table(title=title, title_justify="left", expand=False)
         for column in ("stage", "trial", "step", "losses", "time"):
             table.add_column(column, justify="right" if column in ("step", "time") else "left")
-        for key, (stage, started) in self._running.items():
+        for key, (stage, started) in running.items():
             progress = self._store.progress(key) or {}
             step = f"{progress['step']}/{progress['total']}" if progress else ""
-            losses = "  ".join(f"{k} {v:.4g}" for k, v in progress.get("losses", {}).items())
-            table.add_row(stage.kind, _escape(stage.label), step, losses, _clock(time.time() - started))
+            losses = "  ".join(f"{name} {loss:.4g}" for name, loss in progress.get("losses", {}).items())
+            table.add_row(stage.kind, _escape(stage.label), step, losses, _clock(now - started))
         return table
+
+    def _count(self, stage: Stage, result: StageResult) -> None:
+        self._running.pop(stage.key, None)
+        self.time_left.ended(stage, result.seconds, result.status == "done")
+        self._ended[result.status] += 1
+
+    def _tell(self, stage: Stage, result: StageResult) -> None:
+        what = f"{stage.kind}: {_escape(stage.label)}"
+        if result.status in _FAILED:
+            self._console.print(f"[red]failed[/red] {what}: {_escape(result.reason)}", highlight=False)
+        elif self._live is None and result.status == "done":
+            count = f"{self._ended.total()}/{self._total}"
+            self._console.print(f"{count} {what}, {result.seconds:.1f} s", highlight=False)
+
+    def _title(self, now: float) -> str:
+        elapsed = {key: now - started for key, (_, started) in self._running.items()}
+        left = self.time_left.seconds(elapsed)
+        failed = sum(self._ended[status] for status in _FAILED)
+        waiting = self._total - self._ended.total() - len(self._running)
+        return (
+            f"{self._ended['done']} done, {len(self._running)} running, {failed} failed, "
+            f"{self._cached + self._ended['cached']} cached, {waiting} waiting"
+            f"   {_clock(now - self._started)} elapsed, "
+            f"{_clock(left) if left is not None else 'time unknown'} left"
+        )
 
 
 def _clock(seconds: float) -> str:

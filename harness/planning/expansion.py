@@ -117,11 +117,12 @@ def _trial(
 
     transform = dataclasses.asdict(SPECS[backbone].data)
     return Trial(
+        trial=evaluation.key,
         method=method,
         synthesizer=method if quantization else "none",
         engine=engine,
         backbone=backbone,
-        bits=bits,
+        bits=str(bits),
         task=builder.suite.task,
         track=track or builder.suite.track,
         budget=builder.suite.budget,
@@ -130,7 +131,6 @@ def _trial(
         settings=settings or {},
         protocol=json.loads(json.dumps({"engine": engine_protocol or {}, "transform": transform})),
         weights_sha256=builder.weights_sha256[backbone],
-        evaluation=evaluation.key,
         quantization=quantization,
         synthesis=synthesis,
         split=split,
@@ -284,12 +284,11 @@ class StageBuilder:
         from harness.stages import agreement
 
         return self._stage(
-            "evaluate",
+            "agree",
             quantization.label,
             {**self._teacher(backbone), "split": "synthetic"},
             {"student": quantization.key, "images": images.key},
             [Path(agreement.__file__)],
-            function="harness.stages.agreement:agree",
         )
 
     def _evaluation(self, backbone: str, label: str, parents: Mapping[str, str], split: str) -> Stage:
@@ -342,7 +341,6 @@ class StageBuilder:
         parents: Mapping[str, str],
         files: list[Path],
         after: tuple[str, ...] = (),
-        function: str = "",
     ) -> Stage:
         from backbones import SPECS, family_of
 
@@ -353,7 +351,7 @@ class StageBuilder:
         )
         settings = json.loads(json.dumps(settings))
         key = stage_key(kind, settings, parents, code_digest(*files, *teacher_code))
-        return self.stages.setdefault(key, Stage(kind, label, settings, dict(parents), key, after, function))
+        return self.stages.setdefault(key, Stage(kind, label, settings, dict(parents), key, after))
 
 
 def _plain(config: Any) -> dict[str, Any]:

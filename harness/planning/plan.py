@@ -12,46 +12,33 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from harness.stages.base import Stage
-from harness.store.artifacts import Store
+from harness.store import Store
 from harness.suites.suite import Suite
-from methods.bits import Bits
+from results.record import TrialIdentity
 
-KEY_RECIPE = 1
-"""Raise when the recipe below changes, or `harness.stages.run_stage` changes an answer."""
+KEY_RECIPE = 2
+"""Raise when the recipe below changes, or `harness.stages` changes an answer or its facts."""
 
 
-@dataclass(frozen=True)
-class Trial:
+@dataclass(frozen=True, kw_only=True)
+class Trial(TrialIdentity):
     """One row's worth of work for one seed: a path through the stages."""
 
-    method: str
-    synthesizer: str
-    """`none` for full precision."""
-    engine: str
-    """`none` for full precision."""
-    backbone: str
-    bits: Bits
-    task: str
-    track: str
-    budget: str
-    seed: int
-    data_use: str
-    settings: Mapping[str, Mapping[str, Any]]
-    """`synthesizer` and `engine` -> every hyper-parameter."""
     protocol: Mapping[str, Any]
-    weights_sha256: str
-    evaluation: str
-    """Key of the evaluation stage: the trial's identity."""
+    """What is quantized and how, and the transform, as far as it is known before the run."""
     quantization: str | None = None
+    """Key of the quantization stage; None for full precision."""
     synthesis: str | None = None
-    split: str = "report"
-    """What the evaluation reads: `report`, `tune`, or `synthetic` for images that the teacher labels."""
-    tuning: Mapping[str, Any] = field(default_factory=dict)
-    """How the settings were found, where a search chose them; empty otherwise."""
+    """Key of the synthesis stage; None where the quantization makes its own images, or there are none."""
+
+    @property
+    def evaluation(self) -> str:
+        """Key of the evaluation stage, which is the trial's identity."""
+        return self.trial
 
     @property
     def label(self) -> str:

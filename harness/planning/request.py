@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 
 def option(
@@ -28,34 +28,57 @@ def option(
 class Rows:
     """What to run: a suite, narrowed and changed."""
 
-    suite: str = option("", "--suite", "-s", help="A suite's name, or a YAML file.")
+    panel: ClassVar[str] = "What to run"
+    suite: str = option("", "--suite", "-s", help="A suite's name, or a YAML file.", metavar="NAME")
     methods: tuple[str, ...] = option(
-        (), "--methods", "--method", "-m", help="Only these methods, comma-separated.", commas=True
+        (),
+        "--methods",
+        "--method",
+        "-m",
+        help="Only these methods, comma-separated.",
+        commas=True,
+        metavar="NAMES",
     )
     backbones: tuple[str, ...] = option(
-        (), "--backbones", "--backbone", help="Only these backbones, comma-separated.", commas=True
+        (),
+        "--backbones",
+        "--backbone",
+        help="Only these backbones, comma-separated.",
+        commas=True,
+        metavar="NAMES",
     )
-    bits: tuple[str, ...] = option((), "--bits", help="Only these bit-widths: w4a4,w4a8.", commas=True)
-    seeds: tuple[str, ...] = option((), "--seeds", help="Only these seeds: 0,1,2.", commas=True)
+    bits: tuple[str, ...] = option(
+        (), "--bits", help="Only these bit-widths: w4a4,w4a8.", commas=True, metavar="BITS"
+    )
+    seeds: tuple[str, ...] = option((), "--seeds", help="Only these seeds: 0,1,2.", commas=True, metavar="N")
     engines: tuple[str, ...] = option(
         (),
         "--engines",
         "--engine",
         help="Run the methods with these engines instead of their own.",
         commas=True,
+        metavar="NAMES",
     )
-    budget: str | None = option(None, "--budget", help="paper, fast or smoke.")
+    budget: str | None = option(
+        None, "--budget", help="Budget of synthesis and training: paper, fast or smoke.", metavar="NAME"
+    )
     scope: str | None = option(
-        None, "--scope", help="What is quantized: whole, heads_8bit or backbone (heads in full precision)."
+        None,
+        "--scope",
+        help="What is quantized: whole, heads_8bit or backbone (heads in full precision).",
+        metavar="NAME",
     )
     assignments: tuple[str, ...] = option(
-        (), "--set", help="method.field=value, engine.field=value or method.engine.field=value."
+        (),
+        "--set",
+        help="Change a setting: method.field=value, engine.field=value or method.engine.field=value.",
+        metavar="SETTING",
     )
     set_files: tuple[str, ...] = option(
-        (), "--set-file", help="Settings that `harness tune` found: its best.yaml."
+        (), "--set-file", help="Settings that `harness tune` found: its best.yaml.", metavar="FILE"
     )
     plugins: tuple[str, ...] = option(
-        (), "--plugin", help="A Python file with a method or an engine of your own."
+        (), "--plugin", help="A Python file with a method or an engine of your own.", metavar="FILE"
     )
     oracle: bool = option(
         False, "--oracle", help="Also score every epoch on the report split, as a marked column."
@@ -66,13 +89,19 @@ class Rows:
 class Places:
     """Where data, weights and results lie."""
 
+    panel: ClassVar[str] = "Where things lie"
     data: tuple[str, ...] = option(
-        (), "--data", help="Where data lie: imagenet=DIR (holding val/), coco=DIR, images=DIR."
+        (),
+        "--data",
+        help="Where data lie: imagenet=DIR (holding val/), coco=DIR, images=DIR.",
+        metavar="NAME=DIR",
     )
-    weights: tuple[str, ...] = option((), "--weights", help="A backbone's weights: deit_tiny=FILE.")
-    store: str | None = option(None, "--store", help="Folder of results; default dfq-store.")
+    weights: tuple[str, ...] = option(
+        (), "--weights", help="A backbone's weights: deit_tiny=FILE.", metavar="NAME=FILE"
+    )
+    store: str | None = option(None, "--store", help="Folder of results; default dfq-store.", metavar="DIR")
     config: str | None = option(
-        None, "--config", help="YAML file with data, weights and store; default harness.yaml."
+        None, "--config", help="YAML file with data, weights and store; default harness.yaml.", metavar="FILE"
     )
 
 
@@ -80,9 +109,19 @@ class Places:
 class Machine:
     """How the work is done; no field of it changes an answer."""
 
-    scheduler: str = option("ray", "--scheduler", help="ray (workers in parallel) or inline (this process).")
-    ray_address: str | None = option(None, "--ray-address", help="Address of a running Ray cluster.")
-    device: str = option("auto", "--device", help="auto, cpu, cuda or cuda:N.")
+    panel: ClassVar[str] = "How it runs"
+    scheduler: str = option(
+        "ray",
+        "--scheduler",
+        help="Where stages run: ray (workers in parallel) or inline (this process).",
+        metavar="NAME",
+    )
+    ray_address: str | None = option(
+        None, "--ray-address", help="Address of a running Ray cluster.", metavar="HOST:PORT"
+    )
+    device: str = option(
+        "auto", "--device", help="Where models run: auto, cpu, cuda or cuda:N.", metavar="NAME"
+    )
     cpus_per_trial: int | None = option(
         None, "--cpus-per-trial", help="CPU threads per stage; default fills the cores.", low=1
     )

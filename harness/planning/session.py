@@ -14,10 +14,11 @@ from harness.planning.expansion import StageBuilder, build_plan
 from harness.planning.plan import Plan
 from harness.planning.request import Request
 from harness.stages.base import RunContext
-from harness.store.artifacts import Store
+from harness.store import Store, open_store
 from harness.suites.locations import Locations, find_locations
 from harness.suites.suite import Suite, load_suite, narrowed, with_overrides, with_tuned_file
 from methods.bits import Bits
+from tasks.registry import get_task
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def session_of(
         plan = build_plan(suite, context, hashes)
     except DataError as error:
         raise UsageError(str(error)) from None
-    return Session(suite, context, plan, Store(context.store), notes)
+    return Session(suite, context, plan, open_store(context.store), notes)
 
 
 def open_workbench(request: Request) -> tuple[StageBuilder, RunContext]:
@@ -95,12 +96,13 @@ def _context(
 
 
 def _suite_for(request: Request, data: set[str]) -> tuple[Suite, list[str]]:
-    """The suite under the request's choices; an ImageNet suite falls back to unlabelled images."""
+    """The suite under the request's choices; without its labelled data a task may fall back to another."""
     notes = []
     suite = load_suite(request.rows.suite) if request.rows.suite else _workbench(request.rows.backbones[0])
-    if suite.task == "imagenet" and "images" in data and "imagenet" not in data:
-        suite = dataclasses.replace(suite, task="images")
-        notes.append("no labelled ImageNet was given: rows are ranked by agreement with the teacher")
+    fallback = get_task(suite.task).unlabelled_fallback
+    if fallback in data and suite.task not in data:
+        notes.append(f"no data for the task {suite.task}: rows are ranked by agreement with the teacher")
+        suite = dataclasses.replace(suite, task=fallback)
     suite = dataclasses.replace(_chosen(suite, request), oracle=suite.oracle or request.rows.oracle)
     for file in request.rows.set_files:
         suite = with_tuned_file(suite, file)

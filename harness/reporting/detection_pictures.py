@@ -16,16 +16,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from PIL import Image
+
+from backbones import SPECS
+from backbones.guidance.outputs import corners
 from harness.planning.plan import Trial
 from harness.planning.session import Session
 from harness.reporting.image_grids import Box, from_pixels, pictures_of, save_rows, with_boxes
 from harness.stages.base import Stage
+from tasks.detection import SHOWN, DetectionTask, Scene
+from tasks.detection_scoring import CONFIDENT
+from tasks.image_files import ReadingReport
+from tasks.registry import get_task
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from torch import Tensor
-
-    from tasks.detection import DetectionTask, Scene
 
 _WIDTH = 288
 """Pixels of a panel."""
@@ -38,9 +43,6 @@ def save_detection_pictures(session: Session) -> Path | None:
 
     Trials without a result are left out. Raises tasks.base.DataError when the report images are gone.
     """
-    from tasks.detection import DetectionTask
-    from tasks.registry import get_task
-
     task_class = get_task(session.suite.task)
     if not issubclass(task_class, DetectionTask):
         return None
@@ -57,17 +59,13 @@ def _save_comparisons(
     session: Session, task: DetectionTask, backbone: str, reference: Stage, folder: Path
 ) -> None:
     """One sheet per bit-width of a backbone."""
-    from backbones import SPECS
-    from tasks.detection import SHOWN
-    from tasks.image_files import ReadingReport
-
     store = session.store
     if not store.holds(reference.key):
         return
     data = SPECS[backbone].data
     scenes = list(itertools.islice(task.scenes("report", data, ReadingReport()), SHOWN))
     columns = {"full precision": store.tensors(reference.key)["shown"]}
-    for bits in dict.fromkeys(str(trial.bits) for trial in session.plan.trials if trial.quantization):
+    for bits in dict.fromkeys(trial.bits for trial in session.plan.trials if trial.quantization):
         compared = {
             f"{trial.method} + {trial.engine}, seed {trial.seed}": store.tensors(trial.evaluation)["shown"]
             for trial in _first_seeds(session, backbone, bits)
@@ -80,7 +78,7 @@ def _first_seeds(session: Session, backbone: str, bits: str) -> list[Trial]:
     """Per method, engine and settings the first trial that has a result."""
     first: dict[tuple[str, ...], Trial] = {}
     for trial in session.plan.trials:
-        wanted = trial.quantization and (trial.backbone, str(trial.bits)) == (backbone, bits)
+        wanted = trial.quantization and (trial.backbone, trial.bits) == (backbone, bits)
         if wanted and session.store.holds(trial.evaluation):
             settings = json.dumps(trial.settings, sort_keys=True)
             first.setdefault((trial.method, trial.engine, settings), trial)
@@ -90,7 +88,10 @@ def _first_seeds(session: Session, backbone: str, bits: str) -> list[Trial]:
 def save_comparison(
     scenes: Sequence[Scene], found: Mapping[str, Tensor], class_names: Sequence[str], path: Path
 ) -> None:
-    """One row per scene: its truth, then what each model found; `found` holds rows (n, 100, 6) by caption."""
+    """Save one row per scene: its truth, then what each model found.
+
+    `found` holds per caption rows (n, 100, 6): label (-1 for none), score, and corners in shares.
+    """
     rows = []
     for index, scene in enumerate(scenes):
         picture = _panel(from_pixels(scene.pixels[None])[0])
@@ -105,8 +106,6 @@ def save_comparison(
 
 
 def _found_boxes(rows: Tensor, class_names: Sequence[str]) -> list[Box]:
-    from tasks.detection_scoring import CONFIDENT
-
     return [
         Box((left, top, right, bottom), int(label), f"{class_names[int(label)]} {score:.2f}")
         for label, score, left, top, right, bottom in rows.tolist()
@@ -116,8 +115,6 @@ def _found_boxes(rows: Tensor, class_names: Sequence[str]) -> list[Box]:
 
 def _save_syntheses(session: Session, task: DetectionTask, folder: Path) -> None:
     """A grid per stage that left images; two of one label are told apart by their keys."""
-    from backbones import SPECS
-
     drawn: dict[str, str] = {}
     for trial in session.plan.trials:
         key = trial.synthesis or trial.quantization
@@ -138,8 +135,6 @@ def _save_syntheses(session: Session, task: DetectionTask, folder: Path) -> None
 
 def _target_boxes(targets: Tensor, class_names: Sequence[str]) -> list[Box]:
     """The used ones of (K, 5) rows of class, centre and size in shares; none of a target without boxes."""
-    from backbones.guidance.outputs import corners
-
     if targets.dim() != 2:
         return []
     used = targets[targets[:, 0] >= 0]
@@ -150,7 +145,7 @@ def _target_boxes(targets: Tensor, class_names: Sequence[str]) -> list[Box]:
     ]
 
 
-def _panel(picture: Image) -> Image:
+def _panel(picture: Image.Image) -> Image.Image:
     """The picture at the width of a panel; the pixels of a tiny one stay visible."""
     size = (_WIDTH, max(1, round(picture.height * _WIDTH / picture.width)))
-    return picture.resize(size, resample=0 if 2 * picture.width <= _WIDTH else None)
+    return picture.resize(size, resample=Image.Resampling.NEAREST if 2 * picture.width <= _WIDTH else None)

@@ -1,19 +1,24 @@
-"""Images in normalized space as pictures that a person can look at: grids, boxes, captions."""
+"""Images in normalized space as pictures that a person can look at: grids, boxes, captions.
+
+Every PNG is written whole or not at all.
+"""
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from PIL import Image, ImageDraw
+
+from backbones.base import DataConfig
 from backbones.preprocessing.pixels import denormalized
+from harness.store.files import write_bytes
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from torch import Tensor
-
-    from backbones.base import DataConfig
 
 _SMALLEST_SIDE = 96
 """Tiny images are enlarged, pixel by pixel, to at least this side."""
@@ -51,32 +56,30 @@ def save_grid(images: Tensor, data: DataConfig, path: Path, columns: int | None 
     save_rows([pictures[start : start + columns] for start in range(0, len(pictures), columns)], path)
 
 
-def pictures_of(images: Tensor, data: DataConfig) -> list[Image]:
+def pictures_of(images: Tensor, data: DataConfig) -> list[Image.Image]:
     """The RGB pictures of (n, C, H, W) normalized images."""
     return from_pixels(denormalized(images.cpu(), data).clamp(0, 1))
 
 
-def from_pixels(images: Tensor) -> list[Image]:
+def from_pixels(images: Tensor) -> list[Image.Image]:
     """The RGB pictures of (n, C, H, W) pixels, uint8 or float in [0, 1]; C is 1 or 3."""
     import torch
-    from PIL import Image
 
     if images.is_floating_point():
         images = (images * 255).round().to(torch.uint8)
+    # PIL takes rows of RGB pixels; one channel is repeated.
     colours = images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1)
     return [Image.fromarray(picture) for picture in colours.contiguous().numpy()]
 
 
-def enlarged(picture: Image, side: int) -> Image:
+def enlarged(picture: Image.Image, side: int) -> Image.Image:
     """The picture, pixel by pixel so many times as large that its shorter side is at least `side`."""
     scale = max(1, -(-side // min(picture.size)))
-    return picture.resize((picture.width * scale, picture.height * scale), resample=0)
+    return picture.resize((picture.width * scale, picture.height * scale), resample=Image.Resampling.NEAREST)
 
 
-def with_boxes(picture: Image, boxes: Sequence[Box]) -> Image:
+def with_boxes(picture: Image.Image, boxes: Sequence[Box]) -> Image.Image:
     """A copy with rectangles, each with its text at the upper left corner."""
-    from PIL import ImageDraw
-
     drawn = picture.copy()
     pen = ImageDraw.Draw(drawn)
     for box in boxes:
@@ -92,10 +95,8 @@ def with_boxes(picture: Image, boxes: Sequence[Box]) -> Image:
     return drawn
 
 
-def save_rows(rows: Sequence[Sequence[Image]], path: Path, captions: Sequence[str] = ()) -> None:
+def save_rows(rows: Sequence[Sequence[Image.Image]], path: Path, captions: Sequence[str] = ()) -> None:
     """Save rows of pictures as one PNG, columns aligned, with a caption over each column where given."""
-    from PIL import Image, ImageDraw
-
     columns = max(len(row) for row in rows)
     widths = [max(row[i].width for row in rows if i < len(row)) for i in range(columns)]
     heights = [max(picture.height for picture in row) for row in rows]
@@ -110,4 +111,6 @@ def save_rows(rows: Sequence[Sequence[Image]], path: Path, captions: Sequence[st
         for left, picture in zip(lefts, row, strict=False):
             sheet.paste(picture, (left, top))
         top += height + _GAP
-    sheet.save(path, format="PNG")
+    png = io.BytesIO()
+    sheet.save(png, format="PNG")
+    write_bytes(path, png.getvalue())

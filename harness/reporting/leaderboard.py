@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from backbones import SPECS
+from methods.registry import get_method, method_names
+from results.leaderboard import leaderboard
+from results.published import PublishedNames
 from results.record import Record
 
 if TYPE_CHECKING:
@@ -13,10 +17,6 @@ if TYPE_CHECKING:
 
 def board_of(records: Iterable[Record], *, published: bool = True) -> pd.DataFrame:
     """The `results.leaderboard` frame of the records; without `published` those columns stay empty."""
-    from backbones import SPECS
-    from results.leaderboard import leaderboard
-    from results.published import PublishedNames
-
     if not published:
         return leaderboard(records)
     backbones = {name: spec.published_name for name, spec in SPECS.items() if spec.published_name}
@@ -25,8 +25,6 @@ def board_of(records: Iterable[Record], *, published: bool = True) -> pd.DataFra
 
 def _published_methods() -> dict[tuple[str, str], str]:
     """(method, engine) -> the method's name in papers, for every registered method."""
-    from methods.registry import get_method, method_names
-
     names = {}
     for method in map(get_method, method_names()):
         if method.published_name is not None:

@@ -6,70 +6,54 @@ from typing import Any
 
 from harness.errors import ArtifactError
 from harness.planning.plan import Plan, Trial
-from harness.store.artifacts import Store
+from harness.stages.evaluate import OUTCOMES
+from harness.stages.facts import EvaluationFacts, evaluation_facts
+from harness.store import Store
+from results.metrics import compared_with_itself
 from results.record import Record
-
-_AGREES_WITH_ITSELF = {"agreement": 100.0, "kl": 0.0}
-"""What full precision has where it was measured, free of the rounding of stored outputs."""
+from results.statistics import pack_outcomes, pack_scores
 
 
 def records_of(plan: Plan, store: Store) -> list[Record]:
     """One record per trial, in plan order; a trial without a result has status and reason instead."""
-    references = {backbone: _meta(store, stage.key) for backbone, stage in plan.references().items()}
+    references = {backbone: _facts(store, stage.key) for backbone, stage in plan.references().items()}
     return [_record(plan, trial, store, references.get(trial.backbone)) for trial in plan.trials]
 
 
-def _record(plan: Plan, trial: Trial, store: Store, reference: dict[str, Any] | None) -> Record:
-    meta = _meta(store, trial.evaluation)
-    shared: dict[str, Any] = {
-        "trial": trial.evaluation,
-        "method": trial.method,
-        "synthesizer": trial.synthesizer,
-        "engine": trial.engine,
-        "backbone": trial.backbone,
-        "bits": str(trial.bits),
-        "task": trial.task,
-        "track": trial.track,
-        "budget": trial.budget,
-        "seed": trial.seed,
-        "settings": trial.settings,
-        "weights_sha256": trial.weights_sha256,
-        "data_use": trial.data_use,
-        "split": trial.split,
-        "tuning": trial.tuning,
-    }
-    if meta is None:
-        return Record(**shared, **_failure(plan, trial, store), protocol=dict(trial.protocol))
-    metrics = dict(meta["metrics"])
+def _record(plan: Plan, trial: Trial, store: Store, reference: EvaluationFacts | None) -> Record:
+    facts = _facts(store, trial.evaluation)
+    if facts is None:
+        return Record(**trial.identity(), **_failure(plan, trial, store), protocol=dict(trial.protocol))
+    metrics = dict(facts.metrics)
     if trial.method == "fp32":
-        metrics |= {name: exact for name, exact in _AGREES_WITH_ITSELF.items() if name in metrics}
-    outcomes, scores = _per_image(store, trial.evaluation, meta["metric"])
+        metrics |= {name: exact for name, exact in compared_with_itself().items() if name in metrics}
+    outcomes, scores = _per_image(store, trial.evaluation, facts.metric)
     return Record(
-        **shared,
+        **trial.identity(),
         status="ok",
-        metric=meta["metric"],
+        metric=facts.metric,
         metrics=metrics,
-        images=meta["images"],
+        images=facts.images,
         outcomes=outcomes,
         scores=scores,
-        samples_digest=meta["samples"],
-        protocol=_protocol(trial, meta, reference),
-        cost=meta["cost"],
-        environment=meta["environment"],
-        notes=tuple(meta["notes"]),
-        finished_at=meta["finished_at"],
+        samples_digest=facts.samples,
+        protocol=_protocol(trial, facts, reference),
+        cost=facts.costs(),
+        environment=facts.environment.as_text(),
+        notes=facts.notes,
+        finished_at=facts.finished_at,
     )
 
 
-def _protocol(trial: Trial, meta: dict[str, Any], reference: dict[str, Any] | None) -> dict[str, Any]:
+def _protocol(trial: Trial, facts: EvaluationFacts, reference: EvaluationFacts | None) -> dict[str, Any]:
     """The trial's protocol with what only a run can tell: calibration count and full-precision score."""
-    own = meta if trial.method == "fp32" else None
-    full_precision = (reference or own or {"metrics": {}})["metrics"].get(meta["metric"])
+    teacher = reference or (facts if trial.method == "fp32" else None)
+    full_precision = teacher.metrics.get(facts.metric) if teacher else None
     return {
         **trial.protocol,
-        "calibration_images": int(meta["cost"]["synthetic_images"]),
+        "calibration_images": facts.synthetic_images,
         "full_precision": None if full_precision is None else round(full_precision, 3),
-        "evaluated_samples": meta["samples"][:16],
+        "evaluated_samples": facts.samples[:16],
     }
 
 
@@ -84,17 +68,15 @@ def _failure(plan: Plan, trial: Trial, store: Store) -> dict[str, Any]:
 
 def _per_image(store: Store, key: str, metric: str) -> tuple[dict[str, str], dict[str, str]]:
     """Every outcome that is right or wrong, and the ranking one where it is a number; packed."""
-    from results.statistics import pack_outcomes, pack_scores
-
-    prefix = "outcomes."
-    values = {name[len(prefix) :]: v for name, v in store.tensors(key).items() if name.startswith(prefix)}
+    stored = store.tensors(key).items()
+    values = {name.removeprefix(OUTCOMES): v for name, v in stored if name.startswith(OUTCOMES)}
     real = {name: v for name, v in values.items() if v.dtype.is_floating_point}
     outcomes = {name: pack_outcomes(v.numpy()) for name, v in values.items() if name not in real}
     return outcomes, {name: pack_scores(v.numpy()) for name, v in real.items() if name == metric}
 
 
-def _meta(store: Store, key: str) -> dict[str, Any] | None:
+def _facts(store: Store, key: str) -> EvaluationFacts | None:
     try:
-        return store.meta(key)
+        return evaluation_facts(store, key)
     except ArtifactError:
         return None

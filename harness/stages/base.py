@@ -1,21 +1,28 @@
-"""What a stage is: one piece of work, where it runs, and how it ends. Knows nothing about the work itself."""
+"""What a stage is: one piece of work, where it runs, what it gives and how it ends.
+
+Knows nothing about the work itself: that is looked up by the stage's kind (`harness.stages.kinds`).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from harness.stages.facts import Facts
+
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from backbones import Backbone
-    from harness.store.artifacts import Store
+    from harness.stages.progress import StageProgress
+    from harness.store import Store
 
-Kind = Literal["synthesize", "quantize", "evaluate"]
+Kind = str
+"""Name of a registered stage kind: `synthesize`, `quantize`, `evaluate`, `agree`, or a plug-in's."""
 Status = Literal["done", "cached", "failed", "out_of_memory", "stopped", "skipped"]
 
 
@@ -33,8 +40,6 @@ class Stage:
     key: str
     after: tuple[str, ...] = ()
     """Keys that must be there first although they do not enter the answer."""
-    function: str = ""
-    """`module:function` that does the work; empty means the function of that kind."""
 
     @property
     def timing_name(self) -> str:
@@ -58,7 +63,17 @@ class StageResult:
     key: str
     status: Status
     seconds: float = 0.0
+    """Wall-clock in this run; 0 where nothing was done."""
     reason: str = ""
+    """Why there is no artifact, one line; empty where there is one."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a stage makes."""
+
+    tensors: Mapping[str, Tensor]
+    facts: Facts
 
 
 class StageStopped(Exception):
@@ -98,3 +113,9 @@ class RunContext:
     """Images per forward pass in evaluation and calibration."""
     watch: Watch | None = None
     """What a search looks at while students train."""
+    modules: tuple[str, ...] = ()
+    """Importable modules whose `STAGE_KINDS` every process registers first."""
+
+
+StageFunction = Callable[[Stage, RunContext, "Store", "StageProgress"], Artifact]
+"""Does the work of a stage: reads its parents from the store, says how far it is, gives its artifact."""

@@ -6,26 +6,30 @@ import contextlib
 import functools
 import importlib.metadata
 import platform
+import resource
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from harness.stages.facts import Environment
 
 _PACKAGES = ("torch", "timm", "numpy", "dfq-harness")
 
 
 @dataclass
-class Cost:
-    """Filled when the `measured` block ends."""
+class Measured:
+    """What a `measured` block took; filled when the block ends."""
 
     seconds: float = 0.0
+    """Wall-clock."""
     peak_memory_mb: float = 0.0
-    """Of the process on CPU, of the allocator on a GPU."""
+    """Peak of the process on a CPU, of the allocator on a GPU."""
 
 
 @contextlib.contextmanager
-def measured(device: str) -> Iterator[Cost]:
+def measured(device: str) -> Iterator[Measured]:
     """Measure the block; on a GPU the device is synchronised at both ends."""
-    cost = Cost()
+    cost = Measured()
     _reset_peak(device)
     start = time.perf_counter()
     try:
@@ -37,15 +41,14 @@ def measured(device: str) -> Iterator[Cost]:
 
 
 @functools.cache
-def environment(device: str, threads: int) -> dict[str, str]:
-    """Versions, device and threads, as text."""
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    return {
-        **versions,
-        "python": platform.python_version(),
-        "device": _device_name(device),
-        "threads": str(threads),
-    }
+def environment(device: str, threads: int) -> Environment:
+    """Versions, device and threads of this process."""
+    return Environment(
+        packages={name: importlib.metadata.version(name) for name in _PACKAGES},
+        python=platform.python_version(),
+        device=_device_name(device),
+        threads=threads,
+    )
 
 
 def _device_name(device: str) -> str:
@@ -84,6 +87,4 @@ def _peak_mb(device: str) -> float:
         for line in file:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
-    import resource
-
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

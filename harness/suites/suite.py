@@ -176,20 +176,21 @@ def suite_faults(suite: Suite) -> list[tuple[str, str]]:
     """Everything wrong with a suite's contents, as (field, sentence)."""
     from backbones import SPECS
     from methods.registry import UnknownName, engine_names, get_engine, get_method, method_names
-    from tasks.registry import task_names
+    from tasks.registry import get_task, task_names
 
     faults = []
-    if suite.task not in task_names():
+    task = get_task(suite.task) if suite.task in task_names() else None
+    if task is None:
         faults.append(("task", f"unknown task '{suite.task}'{suggestion(suite.task, task_names())}"))
     for name in suite.backbones:
         if name not in SPECS:
             faults.append(("backbones", f"unknown backbone '{name}'{suggestion(name, SPECS)}"))
-        elif suite.task in _with_own_backbones() and SPECS[name].dataset != suite.task:
+        elif task is not None and task.needs_own_backbones and SPECS[name].dataset != suite.task:
             faults.append(
                 ("backbones", f"{name} is trained on {SPECS[name].dataset}, the suite's task is {suite.task}")
             )
-        elif suite.task == "images" and SPECS[name].is_detector:
-            faults.append(("backbones", f"{name} detects objects, the task images needs a classifier"))
+        elif task is not None and not task.detects and SPECS[name].is_detector:
+            faults.append(("backbones", f"{name} detects objects, the task {suite.task} needs a classifier"))
     for name in suite.methods:
         try:
             method = get_method(name)
@@ -307,13 +308,6 @@ def _override_faults(target: str, fields: Mapping[str, Any]) -> list[str]:
         else:
             faults += [f"{engine}: {text}" for text in faults_of(get_engine(engine).Config, engine_fields)]
     return faults
-
-
-def _with_own_backbones() -> list[str]:
-    """The tasks with labels, which mean something only to models of the same data set."""
-    from tasks.registry import task_names
-
-    return [name for name in task_names() if name != "images"]
 
 
 def _build(name: str, data: Any, fault: Any) -> Suite | None:

@@ -9,15 +9,18 @@ peak_memory_mb  of synthesis, quantization and evaluation
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from backbones.names import suggestion
 from harness.errors import UsageError
 from harness.stages.base import RunContext
-from harness.store.artifacts import Store
-from methods.settings import suggestion
+from harness.stages.facts import EvaluationFacts
+from harness.store import Store
+from tasks.base import EvaluationOptions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,7 +49,7 @@ def parse_objectives(text: str | None, data_use: str, device: str) -> tuple[str,
     names = tuple(word.strip() for word in text.split(",") if word.strip())
     faults = [f"unknown objective '{n}'{suggestion(n, DIRECTIONS)}" for n in names if n not in DIRECTIONS]
     if len(set(names)) != len(names):
-        faults.append("an objective stands twice")
+        faults.append("an objective is given twice")
     if not faults and sum(name in QUALITIES for name in names) != 1:
         faults.append("exactly one of accuracy and agreement is needed; the costs come beside it")
     if "gpu_seconds" in names and not device.startswith("cuda"):
@@ -62,19 +65,18 @@ def quality_of(objectives: Sequence[str]) -> str:
 
 
 def values_of(
-    objectives: Sequence[str], artifacts: Sequence[Mapping[str, Any]], context: RunContext
+    objectives: Sequence[str], evaluations: Sequence[EvaluationFacts], context: RunContext
 ) -> list[float]:
-    """A try's values, each the mean over its seeds; `artifacts` describe their evaluations."""
+    """A try's values, each the mean over its seeds; `evaluations` are those of the seeds."""
 
-    def value(name: str, meta: Mapping[str, Any]) -> float:
+    def value(name: str, facts: EvaluationFacts) -> float:
         if name in QUALITIES:
-            return meta["metrics"].get(meta["metric"], float("nan"))
+            return facts.metrics.get(facts.metric, math.nan)
         if name == "peak_memory_mb":
-            return meta["cost"]["peak_memory_mb"]
-        seconds = meta["cost"]["synthesis_seconds"] + meta["cost"]["quantization_seconds"]
-        return seconds * (context.gpus_per_trial if name == "gpu_seconds" else 1)
+            return facts.cost.peak_memory_mb
+        return facts.cost.making_seconds * (context.gpus_per_trial if name == "gpu_seconds" else 1)
 
-    return [statistics.fmean(value(name, meta) for meta in artifacts) for name in objectives]
+    return [statistics.fmean(value(name, facts) for facts in evaluations) for name in objectives]
 
 
 @dataclass(frozen=True)
@@ -87,15 +89,14 @@ class TaskWatch:
     reports: int = _REPORTS
 
     def score(self, student: nn.Module, teacher: Backbone, context: RunContext, store: Store) -> float:
-        """The task's primary metric."""
-        from harness.stages.run_stage import task_of
+        """The student's primary metric on the tuning split, in the metric's unit."""
+        from harness.stages.rebuild import task_of
 
         task = task_of(self.task, context)
         outputs = store.tensors(self.reference)["outputs"].float()
-        found = task.evaluate(
-            student, teacher, "tune", reference=outputs, batch_size=context.batch_size
-        ).metrics
-        return found[task.primary_metric]
+        options = EvaluationOptions(reference=outputs, batch_size=context.batch_size)
+        found = task.evaluate(student, teacher, "tune", options).metrics
+        return float(found[task.primary_metric])
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class AgreementWatch:
     reports: int = _REPORTS
 
     def score(self, student: nn.Module, teacher: Backbone, context: RunContext, store: Store) -> float:
-        """Agreement in percent."""
+        """Agreement of the student with the teacher, in percent."""
         from harness.stages.agreement import compared, probe_images
 
         images = probe_images(store, self.images)

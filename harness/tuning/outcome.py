@@ -4,16 +4,20 @@ STORE/studies/<study>/best.yaml           for `harness run --set-file`
                       trials.csv          every trial: state, values, seconds, settings
                       importances.csv     share of each setting in the spread of the first objective
                       history, slice, parallel_coordinate, importances, pareto_front   .html and .png
+
+Every file is whole or absent.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.store.files import write_bytes, write_text
 from harness.suites.suite import TUNED
 from harness.tuning import studies
 from harness.tuning.space import Space
@@ -68,30 +72,28 @@ def write_best(path: Path, space: Space, values: Mapping[str, Any], facts: Mappi
     import yaml
 
     content = {"overrides": {space.method: space.settings(values)}, TUNED: {space.method: dict(facts)}}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    write_text(path, yaml.safe_dump(content, sort_keys=False))
 
 
 def write_trials(path: Path, study: Study, space: Space, objectives: Sequence[str]) -> None:
     """Every trial as a row, interrupted and late ones included."""
     names = [d.name for d in space.dimensions]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["number", "state", *objectives, "seconds", "default", "reason", *names])
-        for trial in study.get_trials(deepcopy=False):
-            values = trial.values or [""] * len(objectives)
-            attributes = trial.user_attrs
-            writer.writerow(
-                [
-                    trial.number,
-                    "late" if attributes.get(studies.LATE) else trial.state.name.lower(),
-                    *values,
-                    attributes.get("seconds", ""),
-                    attributes.get(studies.DEFAULT, False),
-                    attributes.get("reason", ""),
-                    *(trial.params.get(name, "") for name in names),
-                ]
-            )
+    header = ["number", "state", *objectives, "seconds", "default", "reason", *names]
+    trials = study.get_trials(deepcopy=False)
+    _write_csv(path, [header, *(_trial_cells(trial, objectives, names) for trial in trials)])
+
+
+def _trial_cells(trial: FrozenTrial, objectives: Sequence[str], names: Sequence[str]) -> list[Any]:
+    attributes = trial.user_attrs
+    return [
+        trial.number,
+        "late" if attributes.get(studies.LATE) else trial.state.name.lower(),
+        *(trial.values or [""] * len(objectives)),
+        attributes.get("seconds", ""),
+        attributes.get(studies.DEFAULT, False),
+        attributes.get("reason", ""),
+        *(trial.params.get(name, "") for name in names),
+    ]
 
 
 def importances(study: Study) -> dict[str, float]:
@@ -115,16 +117,22 @@ def importances(study: Study) -> dict[str, float]:
 
 def write_importances(path: Path, shares: Mapping[str, float]) -> None:
     """Two columns: setting and share."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["setting", "share"])
-        writer.writerows((name, f"{share:.4f}") for name, share in shares.items())
+    _write_csv(path, [["setting", "share"], *([name, f"{share:.4f}"] for name, share in shares.items())])
+
+
+def _write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def write_plots(
     folder: Path, study: Study, objectives: Sequence[str], shares: Mapping[str, float]
 ) -> list[str]:
-    """Optuna's own plots, interactive (HTML) and as pictures (PNG); the names of those that were made."""
+    """Optuna's own plots, interactive (HTML) and as pictures (PNG); the names of those that were made.
+
+    The HTML files share one copy of the script they need, which lies beside them.
+    """
     from optuna.visualization import matplotlib as pictures
     from optuna.visualization import (
         plot_optimization_history,
@@ -133,6 +141,7 @@ def write_plots(
         plot_pareto_front,
         plot_slice,
     )
+    from plotly.offline import get_plotlyjs
 
     first: dict[str, Any] = {"target_name": objectives[0]}
     if len(objectives) > 1:
@@ -148,6 +157,7 @@ def write_plots(
     if len(objectives) > 1:
         names = {"target_names": list(objectives)}
         plots["pareto_front"] = (plot_pareto_front, pictures.plot_pareto_front, names)
+    write_text(folder / "plotly.min.js", get_plotlyjs())
     for name, (interactive, picture, settings) in plots.items():
         _write_html(folder / f"{name}.html", interactive, study, settings)
         _write_png(folder / f"{name}.png", picture, study, settings)
@@ -157,7 +167,7 @@ def write_plots(
 def _write_html(path: Path, plot: Callable[..., Any], study: Study, settings: Mapping[str, Any]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna marks its plots experimental
-        plot(study, **settings).write_html(path, include_plotlyjs="directory")
+        write_text(path, plot(study, **settings).to_html(include_plotlyjs="directory"))
 
 
 def _write_png(path: Path, plot: Callable[..., Any], study: Study, settings: Mapping[str, Any]) -> None:
@@ -173,5 +183,7 @@ def _write_png(path: Path, plot: Callable[..., Any], study: Study, settings: Map
         figure = axes[0].figure
         if len(axes) > 1:
             figure.set_size_inches(4 * len(axes), 4)
-        figure.savefig(path, dpi=120, bbox_inches="tight")
+        picture = io.BytesIO()
+        figure.savefig(picture, dpi=120, bbox_inches="tight")
         pyplot.close(figure)
+    write_bytes(path, picture.getvalue())

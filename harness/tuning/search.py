@@ -12,13 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from harness.execution.schedulers.base import Event, Scheduler
+from harness.execution.schedulers.base import Event, Scheduler, Work
 from harness.planning.expansion import StageBuilder, quantized_trial
 from harness.planning.plan import Plan, Trial
 from harness.stages.base import RunContext, Stage
-from harness.store.artifacts import Store
+from harness.stages.facts import evaluation_facts
+from harness.store import open_store
 from harness.tuning import studies
 from harness.tuning.objectives import quality_of, values_of
+from harness.tuning.ownership import OWNER, Owners, asking
 from harness.tuning.space import Space
 from methods.bits import Bits
 
@@ -39,7 +41,7 @@ class Subject:
     backbone: str
     bits: Bits
     seeds: tuple[int, ...]
-    """Of every try; its value is their mean."""
+    """Seeds of every try, whose value is the mean over them."""
     objectives: tuple[str, ...]
     reference: Stage
     """The teacher's evaluation on the tuning split."""
@@ -105,7 +107,7 @@ class Search:
         space: Space,
         builder: StageBuilder,
         context: RunContext,
-        owners: studies.Owners,
+        owners: Owners,
         limits: Limits,
         *,
         on_end: Callable[[Ended], None],
@@ -116,7 +118,7 @@ class Search:
         self._space = space
         self._builder = builder
         self._context = context
-        self._store = Store(context.store)
+        self._store = open_store(context.store)
         self._owners = owners
         self._limits = limits
         self._on_end = on_end
@@ -130,7 +132,7 @@ class Search:
     def run(self, scheduler: Scheduler) -> None:
         """Search until a limit is reached; an interrupted search leaves its running trials to be resumed."""
         studies.note_seconds(self._study, self._owners.id, 0.0)
-        scheduler.run([], self._context, self._on_event, refill=self._refill, on_tick=self._on_tick)
+        scheduler.run(Work((), self._context, self._on_event, self._refill, self._on_tick))
 
     @property
     def seconds_used(self) -> float:
@@ -153,11 +155,11 @@ class Search:
     def _ask(self) -> Asked | None:
         if self._is_late():
             return None
-        with studies.asking(self._context.store):
+        with asking(self._context.store):
             if len(studies.counted(self._study)) >= self._limits.trials:
                 return None
             asked = self._study.ask(self._distributions)
-            asked.set_user_attr(studies.OWNER, self._owners.id)
+            asked.set_user_attr(OWNER, self._owners.id)
         return asked
 
     def _started(self, asked: Asked) -> Try:
@@ -223,8 +225,8 @@ class Search:
             self._store.ask_to_stop(tried.watched)
 
     def _complete(self, tried: Try) -> None:
-        metas = [self._store.meta(trial.evaluation) for trial in tried.trials]
-        values = tuple(values_of(self._subject.objectives, metas, self._context))
+        found = [evaluation_facts(self._store, trial.evaluation) for trial in tried.trials]
+        values = tuple(values_of(self._subject.objectives, found, self._context))
         if any(value != value for value in values):
             self._end(tried, "failed", reason=f"{quality_of(self._subject.objectives)} is not a number")
         else:

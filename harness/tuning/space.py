@@ -24,9 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from backbones.names import suggestion
 from harness.errors import UsageError
 from harness.suites.suite import read_yaml
-from methods.settings import faults_of, suggestion
+from methods.settings import faults_of
 
 _KEYS = ("low", "high", "log", "choices")
 
@@ -57,7 +58,7 @@ class Dimension:
             return value in self.choices
         assert self.low is not None
         assert self.high is not None
-        return self.low <= value <= self.high
+        return bool(self.low <= value <= self.high)
 
     def grid(self, points: int) -> list[Any]:
         """The choices, or `points` values from end to end, equally spaced (in the logarithm where `log`)."""

@@ -1,28 +1,16 @@
-"""Optuna studies: where they are kept, who may join them, and what a process that died has left behind.
+"""Optuna studies: who may join them, what their trials are called, and which of them count.
 
-    STORE/studies/journal.log        Optuna's journal, the default storage
-    STORE/studies/ask.lock           held while a process counts, asks and signs a trial
-    STORE/studies/owners/<id>.lock   held by a searching process for as long as it lives
-
-Optuna's heartbeats do not run with ask and tell, and the journal has none. A searching process therefore
-signs its trials and holds a file lock, which the kernel drops with the process: a running trial whose
-owner's lock is free was interrupted, and its parameters are queued again.
+What a process that died has left running is ended and its parameters are queued again.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-import shutil
-import time
-import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import UsageError
+from harness.tuning.ownership import OWNER, Owners
 from harness.tuning.space import Dimension, Space
 
 if TYPE_CHECKING:
@@ -37,8 +25,6 @@ SAMPLERS = ("tpe", "gp", "random", "grid", "nsga2")
 PRUNERS = ("none", "median", "hyperband")
 SUBJECT = "subject"
 """Study attribute: what is searched, so that another search under the same name is refused."""
-OWNER = "owner"
-"""Trial attribute: the process that runs it."""
 AGAIN = "again"
 """Trial attribute: number of the interrupted trial whose parameters it repeats."""
 DEFAULT = "default"
@@ -48,139 +34,8 @@ LATE = "late"
 _SECONDS = "seconds."
 """Prefix of the study attributes that hold how long each process has searched."""
 _STARTUP_TRIALS = 5
-_CONNECT_SECONDS = 5
 _BRIEF = 60
 """Letters of a value that an error shows."""
-
-
-class Owners:
-    """The searching processes of a store: this one's identity, and whether others live."""
-
-    def __init__(self, store: Path) -> None:
-        self._folder = store / "studies" / "owners"
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self.id = uuid.uuid4().hex[:12]
-        self._lock = self._path(self.id).open("w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-
-    def _path(self, owner: str) -> Path:
-        return self._folder / f"{owner}.lock"
-
-    def is_gone(self, owner: str) -> bool:
-        """Whether an owner of this store has died; false for one that searches from another store."""
-        if owner == self.id:
-            return False
-        try:
-            with self._path(owner).open() as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (FileNotFoundError, BlockingIOError):
-            return False
-        return True
-
-    def __enter__(self) -> Owners:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Let go: what this process still runs counts as interrupted from now on."""
-        self._lock.close()
-
-
-@contextlib.contextmanager
-def asking(store: Path) -> Iterator[None]:
-    """Hold the store's right to count, ask and sign; another process waits."""
-    with (store / "studies" / "ask.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def open_storage(url: str | None, store: Path) -> BaseStorage:
-    """The study storage at `url`, or the store's journal; raises UsageError at once when out of reach."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    if url is None:
-        return _journal(store)
-    from optuna.storages import RDBStorage
-    from sqlalchemy.pool import NullPool
-
-    connect = {"connect_timeout": _CONNECT_SECONDS} if url.startswith("postgresql") else {}
-    _refuse_unreachable(url, connect)
-    try:
-        # A search talks to its study a few times a second at most: no connection is kept in between.
-        return RDBStorage(url, engine_kwargs={"connect_args": connect, "poolclass": NullPool})
-    except Exception as error:  # SQLAlchemy's drivers raise unrelated kinds
-        raise UsageError(_unreachable(url, error)) from None
-
-
-def _journal(store: Path) -> BaseStorage:
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    path = store / "studies" / "journal.log"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = _KernelLock(path.with_name("journal.lock"))
-    lock.acquire()
-    try:
-        _mend(path)
-    finally:
-        lock.release()
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=cast("Any", lock)))
-
-
-class _KernelLock:
-    """A lock for Optuna's journal that ends with its process, so that a kill leaves nothing to wait for."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: IO[str] | None = None
-
-    def acquire(self) -> bool:
-        self._file = self._path.open("w")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        return True
-
-    def release(self) -> None:
-        assert self._file is not None
-        self._file.close()
-
-
-def _mend(journal: Path) -> None:
-    """Cut a torn last line off, keeping a copy: a kill in the middle of a write leaves one."""
-    if not journal.exists():
-        return
-    content = journal.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        shutil.copy(journal, journal.with_name(f"journal.torn-{int(time.time())}.log"))
-        os.truncate(journal, whole)
-
-
-def _refuse_unreachable(url: str, connect: Mapping[str, Any]) -> None:
-    """Connect once before Optuna makes tables; a missing folder of an SQLite file is not made."""
-    import sqlalchemy
-
-    try:
-        engine = sqlalchemy.create_engine(url, connect_args=dict(connect))
-        with engine.connect():
-            pass
-        engine.dispose()
-    except Exception as error:  # SQLAlchemy's drivers raise unrelated kinds
-        raise UsageError(_unreachable(url, error)) from None
-
-
-def _unreachable(url: str, error: Exception) -> str:
-    cause = " ".join(str(error).partition("(Background on")[0].split())[:300]
-    return (
-        f"--study-storage {shown_url(url)} cannot be used ({cause}): give postgresql://USER@HOST/DATABASE or "
-        "sqlite:///FILE, or leave it out for the store's own journal"
-    )
-
-
-def shown_url(url: str) -> str:
-    """A storage's address without its password."""
-    before, at, after = url.rpartition("@")
-    scheme, separator, user = before.partition("://")
-    return f"{scheme}{separator}{user.partition(':')[0]}{at}{after}" if at else url
 
 
 def open_study(
@@ -324,7 +179,7 @@ def counted(study: Study) -> list[FrozenTrial]:
 
 def seconds_used(study: Study) -> float:
     """Seconds that all processes have searched in this study."""
-    return sum(v for key, v in study.user_attrs.items() if key.startswith(_SECONDS))
+    return sum(float(v) for key, v in study.user_attrs.items() if key.startswith(_SECONDS))
 
 
 def note_seconds(study: Study, owner: str, seconds: float) -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.store.artifacts import Store
+from harness.store import Store
 from harness.tuning.search import Ended, Try
 from harness.tuning.space import Space
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
 
 _SHOWN = 10
 """Ended tries in the live table, the best first."""
@@ -26,7 +31,7 @@ class SearchView:
         directions: Sequence[str],
         space: Space,
         store: Store,
-        console: Any,
+        console: Console,
     ) -> None:
         self._title = title
         self._objectives = objectives
@@ -37,7 +42,7 @@ class SearchView:
         self._ended: list[Ended] = []
         self._running: Mapping[int, Try] = {}
         self._started = time.monotonic()
-        self._live: Any = None
+        self._live: Live | None = None
 
     def __enter__(self) -> SearchView:
         if self._console.is_terminal:
@@ -46,12 +51,12 @@ class SearchView:
             self._live = Live(
                 get_renderable=self._table, console=self._console, refresh_per_second=2, transient=True
             )
-            self._live.__enter__()
+            self._live.start()
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._live is not None:
-            self._live.__exit__(*error)
+            self._live.stop()
 
     def follow(self, running: Mapping[int, Try]) -> None:
         """Look at the running tries from now on."""
@@ -68,7 +73,7 @@ class SearchView:
                 soft_wrap=True,
             )
 
-    def _table(self) -> Any:
+    def _table(self) -> Table:
         from rich.markup import escape
         from rich.table import Table
 

@@ -45,7 +45,8 @@ def random_resized_crop(images: Tensor, scale_min: float, *, generator: Generato
     """A box of area share U(scale_min, 1) and aspect ratio 3/4 to 4/3, resized back; same for all images."""
     height, width = images.shape[-2:]
     box = _crop_box(height, width, scale_min, generator)
-    return pixels.resized_crop(images, *box, [height, width], antialias=True)
+    resized: Tensor = pixels.resized_crop(images, *box, [height, width], antialias=True)
+    return resized
 
 
 def colour_jitter(images: Tensor, *, generator: Generator) -> Tensor:

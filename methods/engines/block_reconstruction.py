@@ -1,21 +1,18 @@
 """Engine E4, the block-wise reconstruction of SARDFQ: RepQ-ViT's quantizers, then weights block by block.
 
-Source: SARDFQ, ICCV 2025 (arXiv 2412.16553), as noted by others, which follows I&S-ViT (arXiv 2311.10126);
-neither code could be read. The quantizers, all ranges included, are those of engine E3 and stay fixed. Then,
+The quantizers, all ranges included, are those of engine E3 and stay fixed. Then,
 front to back, the weights of a transformer block's linear layers are moved by Adam so that the quantized
 block's output comes near the full-precision one: ||X - X_quantized||_2 over the whole calibration batch.
-
-Not established, with the default taken: the input of a block comes from the quantized prefix; its target
-from the full-precision model alone; biases, LayerNorm and Swin's patch merging are not touched.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from backbones.base import Backbone
-from methods.base import Progress, TrainingFailed
+from methods.base import Evidence, Progress, TrainingFailed
 from methods.bits import Bits
 from methods.engines.repq_ptq import RepqPtq, RepqPtqConfig
 from methods.settings import setting
@@ -38,7 +35,25 @@ class BlockReconstruction(RepqPtq):
     """Calibrates as E3, then fits each block's weights to the full-precision block's output."""
 
     Config = BlockReconstructionConfig
+    config: BlockReconstructionConfig
     families = frozenset({"vit", "swin"})
+    title = "Block-wise reconstruction (post-training)"
+    citation = "SARDFQ, ICCV 2025, arXiv 2412.16553; after I&S-ViT, arXiv 2311.10126"
+    sources: ClassVar[Mapping[str, Evidence]] = {
+        **RepqPtq.sources,
+        "reconstruction of weights block by block": "note",
+        "iterations and learning rate": "note",
+        "input and target of a block": "ours",
+    }
+    deviations: ClassVar[tuple[str, ...]] = (
+        "the reconstruction follows what others note of it: the code of SARDFQ and I&S-ViT could not be read",
+        *RepqPtq.deviations,
+    )
+    not_established: ClassVar[tuple[str, ...]] = (
+        "the input of a block: what the quantized blocks before it give",
+        "the target of a block: the full-precision model alone",
+        "whether biases, LayerNorm and Swin's patch merging are trained: they are not touched",
+    )
 
     def protocol(self, bits: Bits) -> dict[str, Any]:
         """What is quantized and how."""
@@ -87,14 +102,14 @@ class BlockReconstruction(RepqPtq):
         for _ in range(self.config.iterations):
             optimizer.zero_grad()
             error = torch.linalg.vector_norm(block(x) - target)
-            error.backward()
+            torch.autograd.backward(error)
             optimizer.step()
             schedule.step()
             errors.append(error.detach())
         for weight in weights:
             weight.requires_grad_(False)
             weight.grad = None
-        history = torch.stack(errors).tolist()
+        history: list[float] = torch.stack(errors).tolist()
         if not all(torch.stack([weight.isfinite().all() for weight in weights]).tolist()):
             raise TrainingFailed(
                 f"reconstruction of block {index} left weights that are not finite (errors {history[0]:.4g} "

@@ -1,42 +1,33 @@
 """Engine E2, the quantization-aware training of MaskAQ and MimiQ: LSQ activations, distilled heads.
 
-Source: MaskAQ (ICML 2026, arXiv 2606.04373), released code; MimiQ (AAAI 2025, arXiv 2407.20021) shares it.
 Every convolution, linear layer and attention product is quantized; LayerNorm, softmax, GELU, residual sums
 and embeddings stay in full precision, as does the input of the patch embedding. On a detector neck and heads
 are quantized alike; what trains a student is the distance that the backbone's guidance gives. Layers behind
-the choice of regions get no gradient from it and keep the teacher's weights, quantized. All of this is ours.
-
-Deviations:
-- `mode` fixed (the default) starts the activation ranges by least squared error and keeps softmax outputs
-  on unsigned levels; faithful does as released (`methods.quantization.lsq`);
-- learned scales have a floor of 1e-8 in both modes; the released code has none;
-- epochs without optimizer steps are not computed but for the batch that sets the ranges: the rest of their
-  work leaves nothing behind;
-- the blur shrinks with the image, and is done in two one-dimensional passes;
-- the gradient factor 0.01 of the classifier in mode faithful also holds for Swin, whose released path does
-  not run.
+the choice of regions get no gradient from it and keep the teacher's weights, quantized.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from backbones.base import FAMILIES, Backbone
-from methods.base import Engine, EpochMonitor, ImageSource, Progress, silent
+from methods.base import Engine, Evidence, QuantizationTask
 from methods.bits import Bits
+from methods.engines.training_settings import TrainingSettings
 from methods.scope import SCOPES, WIDTH_OF_HEADS, bits_by_name
 from methods.settings import setting
 
 if TYPE_CHECKING:
-    from torch import Generator, nn
+    from torch import nn
 
     from methods.quantization.lsq import LsqQuantizer
 
 
 @dataclass(frozen=True)
-class LsqQatConfig:
-    """Hyper-parameters of quantization-aware training; defaults are the released code's."""
+class LsqQatConfig(TrainingSettings):
+    """Hyper-parameters of the training and of its learned ranges; defaults are the released code's."""
 
     mode: Literal["fixed", "faithful"] = setting(
         "fixed",
@@ -44,30 +35,6 @@ class LsqQatConfig:
         choices=("fixed", "faithful"),
         tunable=False,
     )
-    epochs: int = setting(100, "Passes over the images.", low=1, high=400, tunable=False, fast=10, smoke=1)
-    warmup_epochs: int = setting(
-        2, "First epochs without optimizer steps.", low=0, high=20, tunable=False, fast=0, smoke=0
-    )
-    batch_size: int = setting(16, "Images per step.", low=1, high=256)
-    learning_rate: float = setting(1e-3, "SGD's learning rate at the start.", low=1e-5, high=1e-1, log=True)
-    eta_min_fraction: float = setting(0.01, "Last learning rate over the first.", low=0.0, high=1.0)
-    momentum: float = setting(0.9, "Nesterov momentum.", low=0.0, high=0.99)
-    weight_decay: float = setting(0.0, "SGD's weight decay.", low=0.0, high=1e-2)
-    temperature: float = setting(5.0, "Temperature of the logit distillation.", low=1.0, high=20.0)
-    distillation: Literal["kl", "adadfq"] = setting(
-        "kl",
-        "Distillation of logits: kl, their divergence, or adadfq, the entropy of their difference (AdaDFQ).",
-        choices=("kl", "adadfq"),
-        tunable=False,
-    )
-    head_distillation: Literal["none", "structural", "masked"] = setting(
-        "structural",
-        "Distillation of attention outputs: none, structural (MimiQ) or masked (MaskAQ).",
-        choices=("none", "structural", "masked"),
-    )
-    head_coefficient: float = setting(10.0, "Weight of the head distillation.", low=0.0, high=100.0)
-    masked_ratio: float = setting(0.1, "Share of tokens that count more under masked.", low=0.0, high=1.0)
-    masked_weight: float = setting(2.0, "How much those tokens count.", low=1.0, high=10.0)
     lsq_g_scale: float = setting(
         1.0,
         "Factor on the gradient of learned scales; in mode faithful the classifier has a hundredth of it.",
@@ -75,18 +42,43 @@ class LsqQatConfig:
         high=10.0,
         log=True,
     )
-    augment: bool = setting(True, "Whether training images are cropped, flipped, recoloured and blurred.")
-    crop_scale_min: float = setting(
-        0.08, "Smallest random crop's share of the image area.", low=0.01, high=1.0
-    )
 
 
 class LsqQat(Engine):
     """Trains a student with quantized weights and learned activation ranges."""
 
     Config = LsqQatConfig
+    config: LsqQatConfig
     families = FAMILIES
     scopes = frozenset(SCOPES)
+    title = "LSQ with distillation (quantization-aware training)"
+    citation = "MaskAQ, ICML 2026, arXiv 2606.04373; shared by MimiQ, AAAI 2025, arXiv 2407.20021"
+    sources: ClassVar[Mapping[str, Evidence]] = {
+        "weights and quantized layers": "code",
+        "learned activation ranges": "code",
+        "start of the ranges and levels of softmax outputs": "ours",
+        "optimizer, schedule and views": "code",
+        "distillation of logits and heads": "code",
+        "distillation adadfq": "code",
+        "quantization and training of detectors": "ours",
+        "scopes": "ours",
+        "budgets fast and smoke": "ours",
+    }
+    deviations: ClassVar[tuple[str, ...]] = (
+        "mode fixed (default) starts the activation ranges by least squared error and keeps softmax outputs "
+        "on unsigned levels; mode faithful does as released",
+        "learned scales have a floor of 1e-8 in both modes; the released code has none",
+        "epochs without optimizer steps are not computed but for the batch that sets the ranges: the rest of "
+        "their work leaves nothing behind",
+        "the blur shrinks with the image, and is done in two one-dimensional passes",
+        "the gradient factor 0.01 of the classifier in mode faithful also holds for Swin, whose released "
+        "path does not run",
+    )
+    not_established: ClassVar[tuple[str, ...]] = (
+        "learning rate, distillation coefficient and weight decay of published rows other than DeiT-S W3A3: "
+        "the code's defaults",
+        "the coefficient of the head distillation behind the published table: 10, the code's default",
+    )
 
     def prepare(self, teacher: Backbone, bits: Bits) -> nn.Module:
         """A copy with quantized layers; its activation ranges come from the first batch it sees."""
@@ -97,36 +89,17 @@ class LsqQat(Engine):
         replace_modules(student, lambda name, module: self._replacement(name, module, bits_of(name)))
         return student.to(teacher.device).eval()
 
-    def quantize(
-        self,
-        teacher: Backbone,
-        source: ImageSource,
-        bits: Bits,
-        *,
-        generator: Generator,
-        progress: Progress = silent,
-        on_epoch: EpochMonitor | None = None,
-    ) -> nn.Module:
+    def quantize(self, task: QuantizationTask) -> nn.Module:
         """Train on the source's images; the last epoch is the result.
 
         Raises TrainingFailed when the loss is not finite, ValueError when no epoch would train, or for
         AdaDFQ's distillation on a detector.
         """
-        from methods.engines.qat_training import train
+        from methods.engines.training import train
+        from methods.quantization.lsq import close_ranges
 
-        if self.config.warmup_epochs >= self.config.epochs:
-            raise ValueError(
-                f"warmup_epochs={self.config.warmup_epochs} leaves none of the {self.config.epochs} epochs "
-                "to train in: raise epochs or lower warmup_epochs"
-            )
-        if self.config.distillation == "adadfq" and teacher.spec.is_detector:
-            raise ValueError(
-                f"distillation=adadfq compares class logits and {teacher.spec.name} is a detector: choose kl"
-            )
-        student = self.prepare(teacher, bits)
-        train(
-            student, teacher, source, self.config, generator=generator, progress=progress, on_epoch=on_epoch
-        )
+        student = self.prepare(task.teacher, task.bits)
+        train(student, task, self.config, after_first_epoch=close_ranges)
         return student
 
     def protocol(self, bits: Bits) -> dict[str, Any]:

@@ -1,30 +1,24 @@
 """Engine E1, the post-training quantization of PSAQ-ViT: min-max ranges from one full-precision pass.
 
-Source: Li et al., ECCV 2022 (arXiv 2203.02250), released code: `quant_modules.py`, `quant_utils.py`,
-`vit_quant.py`, `swin_quant.py`. Weights per output channel, symmetric; activations per tensor, asymmetric,
+Weights per output channel, symmetric; activations per tensor, asymmetric,
 with an integer zero point; input image, residual stream and logits included; softmax output left alone.
-On a detector the outputs of all layers of neck and heads come on top, which is ours.
-
-Deviations:
-- whether a range has been observed is a flag; the code takes `x_max == 0` for "not yet";
-- Swin's relative position bias is quantized after the gather from its table, which has the same extremes;
-- images come in batches, whose extremes are joined; the code makes one pass over all of them.
+On a detector the outputs of all layers of neck and heads come on top.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from backbones.base import FAMILIES, Backbone
-from methods.base import Engine, EpochMonitor, ImageSource, Progress, TrainingFailed, silent
+from methods.base import Engine, Evidence, QuantizationTask, SyntheticImages, TrainingFailed
 from methods.bits import Bits
 from methods.scope import SCOPES, WIDTH_OF_HEADS, bits_by_name
 from methods.settings import setting
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor, nn
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -40,8 +34,29 @@ class PsaqPtq(Engine):
     """Quantizes every point of PSAQ-ViT's code with ranges from the given images; nothing is trained."""
 
     Config = PsaqPtqConfig
+    config: PsaqPtqConfig
     families = FAMILIES
     scopes = frozenset(SCOPES)
+    title = "PSAQ-ViT (post-training, min-max ranges)"
+    citation = (
+        "Patch Similarity Aware Data-Free Quantization for Vision Transformers, ECCV 2022, arXiv 2203.02250"
+    )
+    sources: ClassVar[Mapping[str, Evidence]] = {
+        "quantizers and their ranges": "code",
+        "quantization points of ViT and Swin": "code",
+        "quantization points of detectors": "ours",
+        "calibration": "code",
+        "scopes": "ours",
+    }
+    deviations: ClassVar[tuple[str, ...]] = (
+        "whether a range has been observed is a flag; the code takes x_max == 0 for not yet",
+        "Swin's relative position bias is quantized after the gather from its table, which has the same "
+        "extremes",
+        "images come in batches, whose extremes are joined; the code makes one pass over all of them",
+    )
+    not_established: ClassVar[tuple[str, ...]] = (
+        "settings of the percentile and OMSE observers that the paper also tries: min-max alone is offered",
+    )
 
     def prepare(self, teacher: Backbone, bits: Bits) -> nn.Module:
         """A copy with quantized weights; its activations pass through until they are calibrated."""
@@ -58,27 +73,18 @@ class PsaqPtq(Engine):
         _quantize_weights(student, bits_of)
         return student.eval()
 
-    def quantize(
-        self,
-        teacher: Backbone,
-        source: ImageSource,
-        bits: Bits,
-        *,
-        generator: Generator,
-        progress: Progress = silent,
-        on_epoch: EpochMonitor | None = None,
-    ) -> nn.Module:
+    def quantize(self, task: QuantizationTask) -> nn.Module:
         """Calibrate on the source's images; once more if the source makes new ones with the student.
 
         Raises TrainingFailed when an activation is not finite.
         """
-        student = self.prepare(teacher, bits)
-        self._calibrate(student, teacher, source.first(student).images, bits, progress)
-        refreshed = source.refreshed(1, student)
+        student = self.prepare(task.teacher, task.bits)
+        self._calibrate(student, task, task.source.first(student))
+        refreshed = task.source.refreshed(1, student)
         if refreshed is not None:
-            self._calibrate(student, teacher, refreshed.images, bits, progress)
-        if on_epoch is not None:
-            on_epoch(0, student)
+            self._calibrate(student, task, refreshed)
+        if task.on_epoch is not None:
+            task.on_epoch(0, student)
         return student
 
     def protocol(self, bits: Bits) -> dict[str, Any]:
@@ -103,21 +109,19 @@ class PsaqPtq(Engine):
             "training": "none",
         }
 
-    def _calibrate(
-        self, student: nn.Module, teacher: Backbone, images: Tensor, bits: Bits, progress: Progress
-    ) -> None:
+    def _calibrate(self, student: nn.Module, task: QuantizationTask, made: SyntheticImages) -> None:
         """Set every range from a forward with the teacher's weights, then quantize the weights again."""
         import torch
 
         from methods.quantization.activations import observing
 
-        student.load_state_dict(teacher.model.state_dict(), strict=False)
-        batches = images.split(self.config.batch_size)
+        student.load_state_dict(task.teacher.model.state_dict(), strict=False)
+        batches = torch.split(made.images, self.config.batch_size)
         with torch.no_grad(), observing(student):
             for index, batch in enumerate(batches):
                 student(batch)
-                progress(index + 1, len(batches), {})
-        _quantize_weights(student, bits_by_name(teacher, bits, self.scope))
+                task.progress(index + 1, len(batches), {})
+        _quantize_weights(student, bits_by_name(task.teacher, task.bits, self.scope))
         _require_finite_ranges(student)
 
 

@@ -1,26 +1,20 @@
 """Engine E3, the post-training quantization of RepQ-ViT: percentile ranges, one calibration batch.
 
-Source: Li et al., ICCV 2023 (arXiv 2212.08254), released code. Inputs and weights of every convolution,
+Inputs and weights of every convolution,
 linear layer and attention product are quantized; softmax outputs on powers of sqrt(2); LayerNorm, softmax,
 GELU and residual sums stay in full precision. Ranges after a LayerNorm are searched per channel and made
 one by `methods.quantization.reparameterization`. On a detector, as released, all of it is quantized and only
 the backbone's ranges are made one; where Swin pads its windows, the padding then is not what it was.
-
-Deviations:
-- `mode` fixed (the default) rounds the mean zero point of the channels, and searches the ranges of GELU
-  outputs by the error behind the next LayerNorm (`methods.quantization.residual_ranges`); faithful does as
-  released;
-- scales have a floor of 1e-8, and a constant channel's range reaches zero (`quantization.percentile`);
-- more images than `calibration_images` are shuffled by seed and cut; all go through in one batch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from backbones.base import FAMILIES, Backbone
-from methods.base import Engine, EpochMonitor, ImageSource, Progress, SyntheticImages, TrainingFailed, silent
+from methods.base import Engine, Evidence, Progress, QuantizationTask, SyntheticImages, TrainingFailed
 from methods.bits import Bits
 from methods.scope import SCOPES, WIDTH_OF_HEADS, bits_by_name
 from methods.settings import setting
@@ -51,8 +45,33 @@ class RepqPtq(Engine):
     """Quantizes every layer's input and weights with percentile ranges; nothing is trained."""
 
     Config = RepqPtqConfig
+    config: RepqPtqConfig
     families = FAMILIES
     scopes = frozenset(SCOPES)
+    title = "RepQ-ViT (post-training, percentile ranges)"
+    citation = (
+        "RepQ-ViT: Scale Reparameterization for Post-Training Quantization of Vision Transformers, "
+        "ICCV 2023, arXiv 2212.08254"
+    )
+    sources: ClassVar[Mapping[str, Evidence]] = {
+        "quantizers and their ranges": "code",
+        "reparameterization after LayerNorm": "code",
+        "rounding of zero points, ranges after GELU": "ours",
+        "calibration images": "code",
+        "scopes": "ours",
+    }
+    deviations: ClassVar[tuple[str, ...]] = (
+        "mode fixed (default) rounds the mean zero point of the channels, and searches the ranges of GELU "
+        "outputs by the error behind the next LayerNorm; mode faithful does as released",
+        "scales have a floor of 1e-8, and a constant channel's range reaches zero",
+        "more images than calibration_images are shuffled by seed and cut; all go through in one batch",
+        "a detector is calibrated on the method's images; the released script takes the first batch of the "
+        "evaluation data",
+    )
+    not_established: ClassVar[tuple[str, ...]] = (
+        "calibration with more than 32 images: a shuffle by seed and the first 32",
+        "published values at W4A8 and W5A5: none were read",
+    )
 
     def prepare(self, teacher: Backbone, bits: Bits) -> nn.Module:
         """A copy with quantized weights; its activations pass through until they are calibrated."""
@@ -76,28 +95,21 @@ class RepqPtq(Engine):
         )
         return student.to(teacher.device).eval()
 
-    def quantize(
-        self,
-        teacher: Backbone,
-        source: ImageSource,
-        bits: Bits,
-        *,
-        generator: Generator,
-        progress: Progress = silent,
-        on_epoch: EpochMonitor | None = None,
-    ) -> nn.Module:
+    def quantize(self, task: QuantizationTask) -> nn.Module:
         """Calibrate on the source's images; anew if the source makes other ones with the student.
 
         Raises TrainingFailed when an activation is not finite.
         """
-        student = self.prepare(teacher, bits)
-        self._fit(student, teacher, self._chosen(source.first(student), generator), progress)
-        refreshed = source.refreshed(1, student)
+        student = self.prepare(task.teacher, task.bits)
+        images = self._chosen(task.source.first(student), task.generator)
+        self._fit(student, task.teacher, images, task.progress)
+        refreshed = task.source.refreshed(1, student)
         if refreshed is not None:
-            student = self.prepare(teacher, bits)
-            self._fit(student, teacher, self._chosen(refreshed, generator), progress)
-        if on_epoch is not None:
-            on_epoch(0, student)
+            student = self.prepare(task.teacher, task.bits)
+            images = self._chosen(refreshed, task.generator)
+            self._fit(student, task.teacher, images, task.progress)
+        if task.on_epoch is not None:
+            task.on_epoch(0, student)
         return student
 
     def protocol(self, bits: Bits) -> dict[str, Any]:
@@ -125,12 +137,12 @@ class RepqPtq(Engine):
             "training": "none",
         }
 
-    def _chosen(self, images: SyntheticImages, generator: Generator) -> Tensor:
+    def _chosen(self, made: SyntheticImages, generator: Generator) -> Tensor:
         """The first images after a shuffle."""
         import torch
 
-        order = torch.randperm(len(images.images), generator=generator)[: self.config.calibration_images]
-        return images.images[order.to(images.images.device)]
+        order = torch.randperm(len(made.images), generator=generator)[: self.config.calibration_images]
+        return made.images[order.to(made.images.device)]
 
     def _fit(self, student: nn.Module, teacher: Backbone, images: Tensor, progress: Progress) -> None:
         """Set every range from one forward pass, then make those after a LayerNorm one."""

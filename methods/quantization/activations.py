@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -34,7 +34,8 @@ class ActivationQuantizer(Freezable, nn.Module):
         super().__init__()
         self.register_buffer("ready", torch.tensor(False))
         self._is_ready = False
-        self.register_load_state_dict_post_hook(_mirror_after_loading)
+        register: Callable[..., object] = self.register_load_state_dict_post_hook  # untyped in PyTorch
+        register(_mirror_after_loading)
 
     @property
     def is_ready(self) -> bool:
@@ -69,7 +70,9 @@ class UniformQuantizer(ActivationQuantizer, ABC):
 
     def _apply(self, fn: Any, recurse: bool = True) -> UniformQuantizer:
         self._constants = None  # they would stay on the old device
-        return super()._apply(fn, recurse)
+        apply: Callable[..., object] = super()._apply  # untyped in PyTorch; it returns the module itself
+        apply(fn, recurse)
+        return self
 
     def _quantize_constant(self, x: Tensor) -> Tensor:
         if self._constants is None:

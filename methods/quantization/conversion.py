@@ -47,7 +47,8 @@ def quantize_input(model: nn.Module, quantizer: nn.Module) -> None:
 
 # The hooks find the quantizer through the module they are called with, so a deep copy calls its own.
 def _quantize_output(module: Any, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
-    return module.output_quantizer(output)
+    quantized: Tensor = module.output_quantizer(output)
+    return quantized
 
 
 def _quantize_input(module: Any, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -49,7 +49,8 @@ def fake_quantize(
     dx = inside * g;  dscale = factor * sum(g * (y - inside * x)) / scale;
     dzero_point = -scale * sum(g outside).
     """
-    return _Learnable.apply(x, scale, zero_point, grid, scale_gradient_factor)
+    y: Tensor = _Learnable.apply(x, scale, zero_point, grid, scale_gradient_factor)
+    return y
 
 
 class Constants(NamedTuple):
@@ -80,7 +81,8 @@ class Constants(NamedTuple):
 
 def fake_quantize_constant(x: Tensor, constants: Constants) -> Tensor:
     """The same levels as `fake_quantize`; the gradient flows to `x` alone, in one fused pass."""
-    return _Constant.apply(x, constants)
+    y: Tensor = _Constant.apply(x, constants)
+    return y
 
 
 def symmetric_weights(weight: Tensor, bits: int) -> Tensor:
@@ -98,7 +100,8 @@ def symmetric_weights_straight_through(weight: Tensor, bits: int) -> Tensor:
     rate = (2^b - 1) / (2 max|w|); clamp(round(rate * w)) / rate. It multiplies where `symmetric_weights`
     divides: the largest weight of a row lies on a rounding tie, which the two break differently.
     """
-    return _StraightThroughWeights.apply(weight, bits)
+    quantized: Tensor = _StraightThroughWeights.apply(weight, bits)
+    return quantized
 
 
 def asymmetric_parameters(low: Tensor, high: Tensor, bits: int) -> tuple[Tensor, Tensor]:
@@ -114,7 +117,8 @@ def asymmetric_parameters(low: Tensor, high: Tensor, bits: int) -> tuple[Tensor,
 
 def straight_through(x: Tensor, y: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """`y`, a quantized `x`, with the gradient of clipping `x` to [low, high]; the ends broadcast."""
-    return _StraightThrough.apply(x, y, low, high)
+    result: Tensor = _StraightThrough.apply(x, y, low, high)
+    return result
 
 
 def _largest_per_channel(weight: Tensor) -> Tensor:
@@ -182,7 +186,7 @@ class _StraightThrough(torch.autograd.Function):
 class _StraightThroughWeights(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, bits: int) -> Tensor:
-        rate = (2**bits - 1) / (2 * _largest_per_channel(weight).clamp(min=_SMALLEST_WEIGHT))
+        rate: Tensor = (2**bits - 1) / (2 * _largest_per_channel(weight).clamp(min=_SMALLEST_WEIGHT))
         return (weight * rate).round_().clamp_(*signed_grid(bits)).div_(rate)
 
     @staticmethod

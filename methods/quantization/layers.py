@@ -88,4 +88,5 @@ class QuantizedMatMul(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Quantize both, multiply the last two axes."""
-        return self.first_quantizer(a) @ self.second_quantizer(b)
+        product: Tensor = self.first_quantizer(a) @ self.second_quantizer(b)
+        return product

@@ -35,7 +35,8 @@ def head_ssim_loss(logits: Tensor, *, prefix_tokens: int) -> Tensor:
     luminance = (2 * one * other + _LUMINANCE_CONSTANT) / (one**2 + other**2 + _LUMINANCE_CONSTANT)
     contrast = variance.unsqueeze(-1) + variance.unsqueeze(-2) + _CONTRAST_CONSTANT
     structure = (2 * covariance + _CONTRAST_CONSTANT) / contrast
-    return 1 - (luminance * structure).square().mean()
+    loss: Tensor = 1 - (luminance * structure).square().mean()
+    return loss
 
 
 class _MapStatistics(torch.autograd.Function):
@@ -64,7 +65,8 @@ class _MapStatistics(torch.autograd.Function):
         grad += (grad_mean / centred.shape[-1]).unsqueeze(-1)
         grad.scatter_add_(-1, lowest.unsqueeze(-1), -(grad_mean + grad_spread).unsqueeze(-1))
         grad.scatter_add_(-1, highest.unsqueeze(-1), grad_spread.unsqueeze(-1))
-        return grad.transpose(1, 2)
+        by_head: Tensor = grad.transpose(1, 2)
+        return by_head
 
 
 def gaussian_patch_entropy(logits: Tensor, rows: Tensor | None = None, *, prefix_tokens: int) -> Tensor:

@@ -16,7 +16,8 @@ def ring(height: int, width: int, outer: float, inner: float = 0.0) -> Tensor:
     right = torch.fft.rfftfreq(width) / 0.5
     radius = (down.unsqueeze(1).square() + right.square()).sqrt()
     rounding = 1e-6  # a frequency on the rim belongs to the ring
-    return (radius <= outer + rounding) & (radius >= inner - rounding)
+    inside: Tensor = (radius <= outer + rounding) & (radius >= inner - rounding)
+    return inside
 
 
 def filtered(pixels: Tensor, frequencies: Tensor) -> Tensor:
@@ -25,4 +26,5 @@ def filtered(pixels: Tensor, frequencies: Tensor) -> Tensor:
     The magnitude folds negative values up: it changes an image only where the filter takes its mean away.
     """
     spectrum = torch.fft.rfft2(pixels) * frequencies
-    return torch.fft.irfft2(spectrum, s=pixels.shape[-2:]).abs()
+    magnitude: Tensor = torch.fft.irfft2(spectrum, s=pixels.shape[-2:]).abs()
+    return magnitude

@@ -156,18 +156,19 @@ class SuperposingGenerator(ConditionalGenerator):
         vectors = F.embedding(mixture.labels, self.class_vectors)
         noise = torch.randn(vectors.shape, generator=generator).to(vectors.device)
         disturbed = F.layer_norm(vectors + noise, vectors.shape[-1:])
-        return self.reduce((mixture.weights[..., None] * disturbed).sum(dim=1))
+        reduced: Tensor = self.reduce((mixture.weights[..., None] * disturbed).sum(dim=1))
+        return reduced
 
 
 def fresh_linear(inputs: int, outputs: int, *, generator: Generator) -> nn.Linear:
     """A linear layer with PyTorch's usual start, U(-1, 1) / sqrt(inputs), drawn from `generator`."""
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    layer = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
     _draw(layer, inputs, generator)
     return layer
 
 
 def _fresh_conv(inputs: int, outputs: int, generator: Generator) -> nn.Conv2d:
-    layer = nn.utils.skip_init(nn.Conv2d, inputs, outputs, 3, padding=1)
+    layer = nn.Conv2d(inputs, outputs, 3, padding=1, device="meta").to_empty(device="cpu")
     _draw(layer, inputs * 9, generator)
     return layer
 

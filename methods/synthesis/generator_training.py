@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from backbones.base import Backbone
-from methods.base import Progress, SynthesisFailed, Synthesizer, SyntheticImages, silent
+from methods.base import SynthesisFailed, SynthesisTask, Synthesizer, SyntheticImages
 from methods.settings import setting
 from methods.synthesis.loop import REPORT_EVERY, as_numbers, refuse_unusable
 
@@ -90,6 +90,9 @@ class GeneratorSynthesizer(Synthesizer):
     The instance lives for one quantization and keeps the generator between its sets.
     """
 
+    config: GeneratorConfig
+    keeps_pixel_range = False
+
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self._training: _Training | None = None
@@ -126,25 +129,18 @@ class GeneratorSynthesizer(Synthesizer):
     def learning_rate_at(self, iteration: int, epoch: int) -> float:
         """Of this training step. Here a tenth less after each milestone."""
         passed = sum(iteration >= share * self.iterations_at(epoch) for share in self.config.milestones)
-        return self.config.learning_rate * 0.1**passed
+        rate: float = self.config.learning_rate * 0.1**passed
+        return rate
 
-    def synthesize(
-        self,
-        teacher: Backbone,
-        *,
-        generator: Generator,
-        progress: Progress = silent,
-        student: nn.Module | None = None,
-        epoch: int = 0,
-    ) -> SyntheticImages:
+    def synthesize(self, task: SynthesisTask) -> SyntheticImages:
         """Train the generator, then draw `config.images` images. Raises SynthesisFailed.
 
         The first set, or one at epoch 0, starts with a fresh generator.
         """
-        if self._training is None or epoch == 0:
-            self._training = self._begin(teacher, generator)
-        final = self._train(self._training, teacher, student, epoch, generator, progress)
-        images, labels = self._draw(self._training.network, teacher, generator)
+        if self._training is None or task.epoch == 0:
+            self._training = self._begin(task.teacher, task.generator)
+        final = self._train(self._training, task)
+        images, labels = self._draw(self._training.network, task.teacher, task.generator)
         refuse_unusable(images, tolerated=_TOLERATED)
         _refuse_collapsed(images)
         return SyntheticImages(images, labels, final)
@@ -158,33 +154,25 @@ class GeneratorSynthesizer(Synthesizer):
             network, torch.optim.Adam(network.parameters(), lr=rate, betas=(0.5, 0.999), fused=True)
         )
 
-    def _train(
-        self,
-        training: _Training,
-        teacher: Backbone,
-        student: nn.Module | None,
-        epoch: int,
-        generator: Generator,
-        progress: Progress,
-    ) -> dict[str, float]:
+    def _train(self, training: _Training, task: SynthesisTask) -> dict[str, float]:
         """The last loss terms as numbers; raises SynthesisFailed on one that is not finite."""
         import torch
 
         numbers: dict[str, float] = {}
         parameters = list(training.network.parameters())
-        iterations = self.iterations_at(epoch)
+        iterations = self.iterations_at(task.epoch)
         for iteration in range(iterations):
             for group in training.optimizer.param_groups:
-                group["lr"] = self.learning_rate_at(iteration, epoch)
-            mixture = self.mixture(teacher, generator=generator)
-            images = training.network(mixture, generator=generator)
-            terms = self.losses(images, mixture, teacher, student)
+                group["lr"] = self.learning_rate_at(iteration, task.epoch)
+            mixture = self.mixture(task.teacher, generator=task.generator)
+            images = training.network(mixture, generator=task.generator)
+            terms = self.losses(images, mixture, task.teacher, task.student)
             training.optimizer.zero_grad()
-            torch.stack(list(terms.values())).sum().backward(inputs=parameters)
+            torch.autograd.backward(torch.stack(list(terms.values())).sum(), inputs=parameters)
             training.optimizer.step()
             if iteration + 1 == iterations or (iteration + 1) % REPORT_EVERY == 0:
                 numbers = as_numbers(terms, iteration)
-                progress(iteration + 1, iterations, numbers)
+                task.progress(iteration + 1, iterations, numbers)
         return numbers
 
     def _draw(

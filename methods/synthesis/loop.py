@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from backbones.base import Backbone
-from methods.base import Progress, SynthesisFailed, Synthesizer, SyntheticImages, silent
+from methods.base import Progress, SynthesisFailed, SynthesisTask, Synthesizer, SyntheticImages
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -103,27 +103,20 @@ class ImageOptimizer(Synthesizer):
     Objective: ClassVar[type]
     """The `Objective` that every batch gets its own of."""
 
-    def synthesize(
-        self,
-        teacher: Backbone,
-        *,
-        generator: Generator,
-        progress: Progress = silent,
-        student: nn.Module | None = None,
-        epoch: int = 0,
-    ) -> SyntheticImages:
+    def synthesize(self, task: SynthesisTask) -> SyntheticImages:
         """Optimise `config.images` images, `config.batch_size` at a time. Raises SynthesisFailed."""
         import torch
 
+        teacher = task.teacher
         sizes = _batch_sizes(self.config.images, self.config.batch_size)
         total = len(sizes) * self.config.iterations
         made, labels, final = [], [], []
         for done, size in enumerate(sizes):
-            own = torch.Generator().manual_seed(_draw_seed(generator))
+            own = torch.Generator().manual_seed(_draw_seed(task.generator))
             drawn = teacher.guidance.draw(size, generator=own).to(teacher.device)
-            objective = self.Objective(self.config, Batch(teacher, drawn, own, student, epoch))
+            objective = self.Objective(self.config, Batch(teacher, drawn, own, task.student, task.epoch))
             start = self.start(done, size, teacher, generator=own)
-            counted = _counted(progress, done * self.config.iterations, total)
+            counted = _counted(task.progress, done * self.config.iterations, total)
             images, losses = optimize(start, objective, self.config.iterations, report=counted)
             made.append(images)
             labels.append(drawn)
@@ -162,9 +155,8 @@ def optimize(
         terms = objective.losses(images, objective.view(images, iteration), iteration)
         total = torch.stack(list(terms.values())).sum()
         images.grad = None
-        total.backward(
-            inputs=[images]
-        )  # lays the gradient out as the images are, which fused optimizers need
+        # Naming the inputs lays the gradient out as the images are, which fused optimizers need.
+        torch.autograd.backward(total, inputs=[images])
         optimizer.step()
         with torch.no_grad():
             images.clamp_(low, high)

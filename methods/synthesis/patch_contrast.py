@@ -59,7 +59,7 @@ def patch_maps(teacher: Backbone, outputs: list[Tensor]) -> list[Tensor]:
 
     joined = [tensor[:, :, teacher.prefix_tokens :].transpose(1, 2).flatten(2) for tensor in outputs]
     if not teacher.is_windowed:
-        return [tokens.unflatten(1, teacher.patch_grid) for tokens in joined]
+        return [torch.unflatten(tokens, 1, teacher.patch_grid) for tokens in joined]
     blocks = [module for module in teacher.model.modules() if isinstance(module, ExplicitSwinBlock)]
     return [_put_together(windows, block) for windows, block in zip(joined, blocks, strict=True)]
 

@@ -39,7 +39,9 @@ def patch_similarity_entropy(
     over the windows of an image. The first `skip_tokens` tokens are left out. PSAQ-ViT, released code.
     """
     rows = F.normalize(outputs.mean(dim=1)[:, skip_tokens:], dim=-1)
-    density, lowest = similarity_density(rows.unflatten(0, (images, -1)), points=points, bandwidth=bandwidth)
+    density, lowest = similarity_density(
+        torch.unflatten(rows, 0, (images, -1)), points=points, bandwidth=bandwidth
+    )
     p = density + 1e-4
     integrand = -p * p.log()
     inner_and_half_ends = integrand.sum(dim=1) - (integrand[:, 0] + integrand[:, -1]) / 2
@@ -100,15 +102,16 @@ class _SimilarityDensity(torch.autograd.Function):
             at = weight[:, step : step + 1] if everywhere else weight.gather(1, first + step)
             grad_values.addcmul_(slope, at)
         grad = rows.new_zeros(images, groups, n * n)
-        grad.index_copy_(2, _upper_triangle(n, rows.device), grad_values.unflatten(1, (groups, -1)))
-        grad = grad.unflatten(-1, (n, n))
+        grad.index_copy_(2, _upper_triangle(n, rows.device), torch.unflatten(grad_values, 1, (groups, -1)))
+        grad = torch.unflatten(grad, -1, (n, n))
         return grad @ rows + grad.transpose(-2, -1) @ rows, None, None
 
 
 def _upper_triangle(n: int, device: torch.device) -> Tensor:
     """Flat positions of the strict upper triangle of an (n, n) matrix."""
     row, column = torch.triu_indices(n, n, offset=1, device=device)
-    return row * n + column
+    positions: Tensor = row * n + column
+    return positions
 
 
 def _neighbours(spacing: Tensor, points: int, bandwidth: float) -> int:

@@ -64,7 +64,7 @@ class PsaqRecipe(Objective):
         drawn = float(torch.empty(()).uniform_(2500, 3000, generator=batch.generator))
         self._wanted_variation = drawn * math.sqrt(numbers / _REFERENCE_NUMBERS)
         factor = config.swin_rate_factor if batch.teacher.is_windowed else 1.0
-        self._base_rate = config.learning_rate * factor
+        self._base_rate: float = config.learning_rate * factor
         self.phase = math.ceil(config.iterations / len(self.jitter))
         """Iterations in one phase."""
 
@@ -80,7 +80,8 @@ class PsaqRecipe(Objective):
         from methods.synthesis.priors import total_variation
 
         distance = (total_variation(view) - self._wanted_variation).abs()
-        return self.config.variation_weight * distance
+        weighted: Tensor = self.config.variation_weight * distance
+        return weighted
 
     def optimizer(self, images: Tensor) -> Optimizer:
         """Adam with the code's momentum."""
@@ -93,5 +94,6 @@ class PsaqRecipe(Objective):
         step = iteration % self.phase
         warm_up = self.phase // 5
         if step < warm_up:
-            return self._base_rate * (step + 1) / warm_up
+            rate: float = self._base_rate * (step + 1) / warm_up
+            return rate
         return cosine(self._base_rate, 0.0, (step - warm_up) / (self.phase - warm_up))

@@ -1,23 +1,38 @@
-"""Stage functions for scheduler tests: quick, failing, dying; each leaves a mark when it runs."""
+"""Stage kinds for scheduler tests: quick, failing, dying; each leaves a mark when it runs."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from harness.planning.plan import stage_key
-from harness.stages.base import RunContext, Stage
-from harness.store.artifacts import Store
+from harness.stages.base import Artifact, RunContext, Stage
+from harness.stages.cost import environment
+from harness.stages.facts import Facts
+from harness.stages.kinds import StageKind
+from harness.stages.progress import StageProgress
+from harness.store import Store
 
 
-def stage(name: str, function: str = "work", parents: tuple[Stage, ...] = (), **settings: Any) -> Stage:
-    """A stage that runs a function of this file."""
+@dataclass(frozen=True, kw_only=True)
+class FakeFacts(Facts):
+    torch_threads: int
+
+
+def stage(name: str, kind: str = "work", parents: tuple[Stage, ...] = (), **settings: Any) -> Stage:
+    """A stage of one of this file's kinds."""
     roles = {f"p{i}": parent.key for i, parent in enumerate(parents)}
     settings = {"name": name, **settings}
-    key = stage_key("evaluate", settings, roles, "test")
-    return Stage("evaluate", name, settings, roles, key, function=f"tests.harness.fake_stages:{function}")
+    return Stage(kind, name, settings, roles, stage_key("fake", settings, roles, "test"))
+
+
+def context_of(store: Path, **more: Any) -> RunContext:
+    """A run context whose processes know this file's kinds."""
+    return RunContext(store=store, modules=("tests.harness.fake_stages",), **more)
 
 
 def _mark(stage: Stage, store: Store) -> None:
@@ -31,38 +46,48 @@ def runs_of(store: Store, name: str) -> int:
     return len(path.read_text()) if path.exists() else 0
 
 
-def work(stage: Stage, context: RunContext, store: Store, progress: Any) -> Any:
+def work(stage: Stage, context: RunContext, store: Store, progress: StageProgress) -> Artifact:
     import torch
 
     _mark(stage, store)
     total = sum(store.tensors(key)["value"] for key in stage.parents.values())
-    return {"value": torch.as_tensor(total) + torch.tensor([1.0])}, {"threads": torch.get_num_threads()}
+    facts = FakeFacts(
+        environment=environment(context.device, context.threads), torch_threads=torch.get_num_threads()
+    )
+    return Artifact({"value": torch.as_tensor(total) + torch.tensor([1.0])}, facts)
 
 
-def fails(stage: Stage, context: RunContext, store: Store, progress: Any) -> Any:
+def fails(stage: Stage, context: RunContext, store: Store, progress: StageProgress) -> Artifact:
     _mark(stage, store)
     raise ValueError("planted failure")
 
 
-def exhausts_memory(stage: Stage, context: RunContext, store: Store, progress: Any) -> Any:
+def exhausts_memory(stage: Stage, context: RunContext, store: Store, progress: StageProgress) -> Artifact:
     _mark(stage, store)
     raise MemoryError("planted")
 
 
-def dies(stage: Stage, context: RunContext, store: Store, progress: Any) -> Any:
+def dies(stage: Stage, context: RunContext, store: Store, progress: StageProgress) -> Artifact:
     _mark(stage, store)
     os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("unreachable")
 
 
-def dies_once(stage: Stage, context: RunContext, store: Store, progress: Any) -> Any:
+def dies_once(stage: Stage, context: RunContext, store: Store, progress: StageProgress) -> Artifact:
     if runs_of(store, stage.settings["name"]) == 0:
         dies(stage, context, store, progress)
     return work(stage, context, store, progress)
 
 
-def reports(stage: Stage, context: RunContext, store: Store, progress: Any) -> Any:
+def reports(stage: Stage, context: RunContext, store: Store, progress: StageProgress) -> Artifact:
     for step in range(20):
         time.sleep(stage.settings["seconds"])
         progress.report(step, float(step))
-        progress.heed()
+        progress.stop_if_asked()
     return work(stage, context, store, progress)
+
+
+STAGE_KINDS = tuple(
+    StageKind(function.__name__, function, FakeFacts)
+    for function in (work, fails, exhausts_memory, dies, dies_once, reports)
+)

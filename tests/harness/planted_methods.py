@@ -7,7 +7,15 @@ from typing import Any
 
 import torch
 
-from methods.base import Engine, Method, SynthesisFailed, Synthesizer, SyntheticImages
+from methods.base import (
+    Engine,
+    Method,
+    QuantizationTask,
+    SynthesisFailed,
+    SynthesisTask,
+    Synthesizer,
+    SyntheticImages,
+)
 from methods.settings import setting
 
 
@@ -19,35 +27,34 @@ class PlantedConfig:
 class Blank(Synthesizer):
     Config = PlantedConfig
 
-    def synthesize(self, teacher: Any, *, generator: Any, **_: Any) -> SyntheticImages:
-        shape = (self.config.images, *teacher.data.input_size)
-        return SyntheticImages(
-            torch.rand(shape, generator=generator), torch.zeros(shape[0], dtype=torch.long)
-        )
+    def synthesize(self, task: SynthesisTask) -> SyntheticImages:
+        shape = (self.config.images, *task.teacher.data.input_size)
+        images = torch.rand(shape, generator=task.generator)
+        return SyntheticImages(images, torch.zeros(shape[0], dtype=torch.long))
 
 
 class Broken(Blank):
-    def synthesize(self, *arguments: Any, **keywords: Any) -> SyntheticImages:
+    def synthesize(self, task: SynthesisTask) -> SyntheticImages:
         raise RuntimeError("planted: the generator exploded")
 
 
 class Collapsing(Blank):
-    def synthesize(self, *arguments: Any, **keywords: Any) -> SyntheticImages:
+    def synthesize(self, task: SynthesisTask) -> SyntheticImages:
         raise SynthesisFailed("planted: all images are constant")
 
 
 class CollapsingOnce(Blank):
     calls = 0
 
-    def synthesize(self, *arguments: Any, **keywords: Any) -> SyntheticImages:
+    def synthesize(self, task: SynthesisTask) -> SyntheticImages:
         type(self).calls += 1
         if type(self).calls == 1:
             raise SynthesisFailed("planted: all images are constant")
-        return super().synthesize(*arguments, **keywords)
+        return super().synthesize(task)
 
 
 class Peeking(Blank):
-    def synthesize(self, teacher: Any, *, generator: Any, **_: Any) -> SyntheticImages:
+    def synthesize(self, task: SynthesisTask) -> SyntheticImages:
         from sklearn.datasets import load_digits
 
         pixels = torch.tensor(load_digits().images)
@@ -63,15 +70,17 @@ class Copy(Engine):
     """The teacher itself: no quantization at all."""
 
     Config = CopyConfig
+    title = "Planted copy"
+    citation = "planted for tests"
 
     def prepare(self, teacher: Any, bits: Any) -> Any:
         import copy
 
         return copy.deepcopy(teacher.model)
 
-    def quantize(self, teacher: Any, source: Any, bits: Any, *, generator: Any, **_: Any) -> Any:
-        student = self.prepare(teacher, bits)
-        source.first(student)
+    def quantize(self, task: QuantizationTask) -> Any:
+        student = self.prepare(task.teacher, task.bits)
+        task.source.first(student)
         return student
 
     def protocol(self, bits: Any) -> dict[str, Any]:

@@ -12,13 +12,21 @@ from scipy.stats import entropy
 
 from methods import Bits, CoupledImages, configure, get_engine, get_method
 from methods.adadfq import Adadfq, AdadfqConfig, margin_loss, normalized_entropy
+from methods.base import QuantizationTask, SynthesisTask
 from methods.engines.distillation import entropy_of_difference
 from methods.synthesis.generator import Mixture
-from tests.methods.smoke import assert_smoke, disturbed, seeded, synthesizer, untrained
-from tests.methods.tiny import FAMILIES, tiny
+from methods.testing.models import (
+    DIGITS_MODELS,
+    assert_smoke,
+    disturbed,
+    seeded,
+    synthesizer,
+    tiny,
+    untrained,
+)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 def test_smoke(family):
     assert_smoke("adadfq", family)
 
@@ -93,9 +101,11 @@ def test_gradients_reach_the_images_through_both_models():
 
 def test_the_first_set_is_made_without_the_student():
     teacher = untrained("digits_vit")
-    alone = synthesizer("adadfq").synthesize(teacher, generator=seeded())
-    together = synthesizer("adadfq").synthesize(teacher, generator=seeded(), student=disturbed(teacher))
-    gdfq = synthesizer("gdfq", milestones=[]).synthesize(teacher, generator=seeded())
+    alone = synthesizer("adadfq").synthesize(SynthesisTask(teacher, generator=seeded()))
+    together = synthesizer("adadfq").synthesize(
+        SynthesisTask(teacher, generator=seeded(), student=disturbed(teacher))
+    )
+    gdfq = synthesizer("gdfq", milestones=[]).synthesize(SynthesisTask(teacher, generator=seeded()))
     assert torch.equal(alone.images, together.images)
     assert torch.equal(alone.images, gdfq.images)
     assert set(alone.final_losses) == {"one_hot"}
@@ -106,10 +116,10 @@ def test_a_later_set_needs_the_student_and_leaves_it_as_it_was():
     student = disturbed(teacher)
     before = {name: value.clone() for name, value in student.state_dict().items()}
     maker = synthesizer("adadfq")
-    maker.synthesize(teacher, generator=seeded())
+    maker.synthesize(SynthesisTask(teacher, generator=seeded()))
     with pytest.raises(ValueError, match="needs the student"):
-        maker.synthesize(teacher, generator=seeded(), epoch=1)
-    later = maker.synthesize(teacher, generator=seeded(), student=student, epoch=1)
+        maker.synthesize(SynthesisTask(teacher, generator=seeded(), epoch=1))
+    later = maker.synthesize(SynthesisTask(teacher, generator=seeded(), student=student, epoch=1))
     assert set(later.final_losses) == {"margin", "disagreement", "agreement"}
     assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
     assert all(p.requires_grad and p.grad is None for p in student.parameters())
@@ -142,11 +152,13 @@ def test_the_engine_trains_on_that_loss_and_asks_for_new_sets():
     source = CoupledImages(maker, teacher, seeded())
     losses = []
     engine(configure(engine.Config, "smoke", overrides)).quantize(
-        teacher,
-        source,
-        Bits(4, 4),
-        generator=seeded(),
-        progress=lambda step, total, terms: losses.append(terms),
+        QuantizationTask(
+            teacher,
+            source,
+            Bits(4, 4),
+            generator=seeded(),
+            progress=lambda step, total, terms: losses.append(terms),
+        )
     )
     assert set(losses[-1]) == {"logits"}
     assert -25 * math.log(10) < losses[-1]["logits"] < 0

@@ -5,7 +5,7 @@ from backbones.families.explicit import AttentionTaps
 from methods.clamp_vit import ClampVitConfig, ClampVitObjective
 from methods.synthesis.loop import Batch
 from methods.synthesis.patch_contrast import patch_contrast_loss, patch_maps
-from tests.methods.tiny import FAMILIES, blobs, tiny
+from methods.testing.models import DIGITS_MODELS, blobs, tiny
 
 
 def objective_on(name: str, **settings) -> ClampVitObjective:
@@ -13,7 +13,7 @@ def objective_on(name: str, **settings) -> ClampVitObjective:
     return ClampVitObjective(ClampVitConfig(**settings), batch)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", DIGITS_MODELS)
 def test_the_terms_are_what_they_say(name):
     teacher, images = tiny(name), blobs(4)
     objective = objective_on(name, contrast_weight=2.0, positives=3, temperature=0.2)
@@ -29,7 +29,7 @@ def test_the_terms_are_what_they_say(name):
     torch.testing.assert_close(losses["variation"], objective.variation(images))
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", DIGITS_MODELS)
 def test_the_contrast_falls_when_it_alone_is_optimised(name):
     objective = objective_on(name)
     images = blobs(4).requires_grad_()

@@ -12,6 +12,7 @@ from backbones import Backbone
 from backbones.base import FAMILIES
 from backbones.families.explicit import AttentionTaps
 from methods import get_method, method_names
+from methods.base import SynthesisTask
 from methods.psaq_vit import PsaqVitConfig, PsaqVitObjective
 from methods.synthesis.attention_priors import (
     gaussian_patch_entropy,
@@ -22,8 +23,8 @@ from methods.synthesis.attention_priors import (
 )
 from methods.synthesis.loop import Batch
 from methods.synthesis.patch_similarity import patch_similarity_entropy
-from tests.methods.detectors import DETECTORS, detector, pictures
-from tests.methods.smoke import disturbed, seeded, synthesizer
+from methods.testing.detectors import DETECTORS, detector, pictures
+from methods.testing.models import disturbed, seeded, synthesizer
 
 ON_DETECTORS = ("gaussian_noise", "real_data", "psaq_vit", "mimiq", "maskaq", "psaq_vit_v2")
 
@@ -96,7 +97,10 @@ def test_a_seed_decides_the_images_and_nothing_else_is_touched(name, family):
 
     def sets(seed: int) -> list:
         maker, generator = synthesizer(name, **settings), seeded(seed)
-        return [maker.synthesize(teacher, generator=generator, student=student, epoch=e) for e in (0, 5)]
+        return [
+            maker.synthesize(SynthesisTask(teacher, generator=generator, student=student, epoch=e))
+            for e in (0, 5)
+        ]
 
     state = torch.get_rng_state()
     first, again = sets(1), sets(1)
@@ -116,12 +120,12 @@ def test_a_seed_decides_the_images_and_nothing_else_is_touched(name, family):
 @pytest.mark.parametrize("family", ["yolos", "mask_rcnn"])
 def test_noise_is_made_for_nothing_and_real_images_keep_their_labels(family):
     teacher = detector(family)
-    noise = synthesizer("gaussian_noise").synthesize(teacher, generator=seeded())
+    noise = synthesizer("gaussian_noise").synthesize(SynthesisTask(teacher, generator=seeded()))
     assert noise.images.shape == (4, *teacher.data.input_size)
     assert (noise.labels == -1).all()
     assert noise.labels.shape == teacher.guidance.draw(4, generator=seeded()).shape
     real = pictures(teacher, 4), teacher.guidance.draw(4, generator=seeded())
-    kept = synthesizer("real_data").synthesize(teacher, generator=seeded(), real_images=real)
+    kept = synthesizer("real_data").synthesize(SynthesisTask(teacher, generator=seeded(), real_images=real))
     assert torch.equal(kept.labels, real[1])
 
 
@@ -154,8 +158,8 @@ def test_images_come_to_show_the_objects_they_are_made_for():
         "learning_rate": 0.1,
         "iterations": 60,
     }
-    made = synthesizer("mimiq", **alone).synthesize(teacher, generator=seeded())
-    noise = synthesizer("gaussian_noise").synthesize(teacher, generator=seeded(1))
+    made = synthesizer("mimiq", **alone).synthesize(SynthesisTask(teacher, generator=seeded()))
+    noise = synthesizer("gaussian_noise").synthesize(SynthesisTask(teacher, generator=seeded(1)))
     shown, before = (
         teacher.guidance.loss(teacher.model(images), made.labels) for images in (made.images, noise.images)
     )

@@ -5,7 +5,7 @@ import torch
 
 from methods.fdd import FddConfig, FddObjective
 from methods.synthesis.loop import Batch, optimize
-from tests.methods.tiny import FAMILIES, blobs, tiny
+from methods.testing.models import DIGITS_MODELS, blobs, tiny
 
 
 def objective_on(name: str = "digits_vit", **settings) -> FddObjective:
@@ -50,7 +50,7 @@ def test_the_second_half_sees_a_band_whose_mean_is_gone(monkeypatch):
     torch.testing.assert_close(last, pixels, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", DIGITS_MODELS)
 def test_the_second_half_learns_from_the_low_pass_prediction(name):
     teacher, view = tiny(name), blobs(4)
     objective = objective_on(name, distillation_share=0.25)
@@ -86,7 +86,7 @@ def test_stages_shift_further_and_start_their_rate_anew():
     assert torch.equal(first, images) or torch.equal(first, images.flip(-1))
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", DIGITS_MODELS)
 def test_optimisation_lowers_the_loss_within_a_filter(name):
     totals = []
     optimize(

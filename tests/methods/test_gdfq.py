@@ -5,14 +5,14 @@ import torch
 from scipy.special import log_softmax
 
 from methods import configure, get_method
+from methods.base import SynthesisTask
 from methods.gdfq import Gdfq
 from methods.synthesis.generator import Mixture
 from methods.synthesis.generator_training import GeneratorConfig
-from tests.methods.smoke import assert_smoke, seeded, untrained
-from tests.methods.tiny import FAMILIES, tiny
+from methods.testing.models import DIGITS_MODELS, assert_smoke, seeded, tiny, untrained
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 def test_smoke(family):
     assert_smoke("gdfq", family)
 
@@ -30,7 +30,9 @@ def test_the_loss_is_the_class_s_cross_entropy():
 def test_training_makes_the_teacher_see_the_wanted_classes():
     overrides = {"images": 64, "batch_size": 16, "iterations": 100, "learning_rate": 0.01}
     teacher = tiny("digits_swin")
-    drawn = Gdfq(configure(GeneratorConfig, "fast", overrides)).synthesize(teacher, generator=seeded())
+    drawn = Gdfq(configure(GeneratorConfig, "fast", overrides)).synthesize(
+        SynthesisTask(teacher, generator=seeded())
+    )
     agreement = (teacher.model(drawn.images).argmax(dim=1) == drawn.labels).float().mean()
     assert agreement > 0.25  # chance is 0.1
 

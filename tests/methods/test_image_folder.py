@@ -13,9 +13,10 @@ from harness.planning.expansion import build_plan
 from harness.stages.base import RunContext
 from harness.suites.suite import Suite, with_overrides
 from methods import configure
+from methods.base import SynthesisTask
 from methods.bits import Bits
 from methods.image_folder import ImageFolder, ImageFolderConfig
-from tests.methods.tiny import tiny
+from methods.testing.models import tiny
 
 SUITE = Suite(
     name="test",
@@ -57,7 +58,7 @@ def synthesis_keys(folder, *assignments: str) -> set[str]:
 
 def test_pictures_are_what_the_evaluation_transform_gives(folder):
     teacher = tiny("digits_vit")
-    made = of(folder).synthesize(teacher, generator=torch.Generator())
+    made = of(folder).synthesize(SynthesisTask(teacher, generator=torch.Generator()))
     names = ["0.png", "2.png", "4.png", "inner/1.png"]  # the first four by name
     expected = [
         normalized(
@@ -75,7 +76,9 @@ def test_pictures_are_what_the_evaluation_transform_gives(folder):
 def test_the_seed_and_global_random_state_play_no_part(folder):
     before = torch.get_rng_state()
     first, other = (
-        of(folder).synthesize(tiny("digits_vit"), generator=torch.Generator().manual_seed(seed)).images
+        of(folder)
+        .synthesize(SynthesisTask(tiny("digits_vit"), generator=torch.Generator().manual_seed(seed)))
+        .images
         for seed in (1, 2)
     )
     assert torch.equal(first, other)
@@ -131,7 +134,7 @@ def test_a_broken_picture_is_named_before_any_work(folder, damage):
     with pytest.raises(UsageError, match=r"2\.png in .* cannot be read as a picture: repair or remove it"):
         synthesis_keys(folder)
     with pytest.raises(ValueError, match=r"2\.png in .* cannot be read as a picture"):
-        of(folder).synthesize(tiny("digits_vit"), generator=torch.Generator())
+        of(folder).synthesize(SynthesisTask(tiny("digits_vit"), generator=torch.Generator()))
 
 
 def test_a_broken_picture_that_is_not_used_does_not_matter(folder):

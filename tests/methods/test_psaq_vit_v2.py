@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from methods import get_method
+from methods.base import SynthesisTask
 from methods.psaq_vit_v2 import PsaqVitV2, PsaqVitV2Config, PsaqVitV2Objective
 from methods.synthesis.loop import Batch
-from tests.methods.smoke import assert_smoke, disturbed, seeded, synthesizer, untrained
-from tests.methods.tiny import FAMILIES
+from methods.testing.models import DIGITS_MODELS, assert_smoke, disturbed, seeded, synthesizer, untrained
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 def test_smoke(family):
     assert_smoke("psaq_vit_v2", family)
 
@@ -38,16 +38,20 @@ def test_the_student_adds_a_disagreement_that_images_are_to_raise():
 def test_a_class_loss_is_there_only_when_asked_for():
     assert set(terms(None, one_hot_weight=0.5)) == {"patch_entropy", "variation", "one_hot"}
     teacher = untrained("digits_vit")
-    plain = synthesizer("psaq_vit_v2").synthesize(teacher, generator=seeded())
-    guided = synthesizer("psaq_vit_v2", one_hot_weight=1.0).synthesize(teacher, generator=seeded())
+    plain = synthesizer("psaq_vit_v2").synthesize(SynthesisTask(teacher, generator=seeded()))
+    guided = synthesizer("psaq_vit_v2", one_hot_weight=1.0).synthesize(
+        SynthesisTask(teacher, generator=seeded())
+    )
     assert plain.labels.tolist() == [-1] * 4
     assert guided.labels.min() >= 0
 
 
 def test_the_first_set_is_made_without_the_student():
     teacher = untrained("digits_vit")
-    alone = synthesizer("psaq_vit_v2").synthesize(teacher, generator=seeded())
-    together = synthesizer("psaq_vit_v2").synthesize(teacher, generator=seeded(), student=disturbed(teacher))
+    alone = synthesizer("psaq_vit_v2").synthesize(SynthesisTask(teacher, generator=seeded()))
+    together = synthesizer("psaq_vit_v2").synthesize(
+        SynthesisTask(teacher, generator=seeded(), student=disturbed(teacher))
+    )
     assert torch.equal(alone.images, together.images)
 
 
@@ -55,13 +59,15 @@ def test_a_later_set_starts_from_the_one_before():
     teacher = untrained("digits_vit")
     settings = {"images": 6, "batch_size": 4, "learning_rate": 0.02, "refresh_iterations": 2}
     maker = synthesizer("psaq_vit_v2", **settings)
-    first = maker.synthesize(teacher, generator=seeded()).images
-    later = maker.synthesize(teacher, generator=seeded(1), student=disturbed(teacher), epoch=2).images
+    first = maker.synthesize(SynthesisTask(teacher, generator=seeded())).images
+    later = maker.synthesize(
+        SynthesisTask(teacher, generator=seeded(1), student=disturbed(teacher), epoch=2)
+    ).images
     assert later.shape == first.shape
     moved = (later - first).abs()
     assert 0 < moved.max() < 0.1
     from_noise = synthesizer("psaq_vit_v2", **settings).synthesize(
-        teacher, generator=seeded(1), student=disturbed(teacher), epoch=2
+        SynthesisTask(teacher, generator=seeded(1), student=disturbed(teacher), epoch=2)
     )
     assert (from_noise.images - first).abs().max() > 1
 
@@ -71,7 +77,10 @@ def test_a_later_set_raises_the_disagreement():
     student = disturbed(teacher, 0.2)
     alone = {"entropy_weight": 0, "variation_weight": 0, "learning_rate": 0.05, "refresh_iterations": 40}
     maker = synthesizer("psaq_vit_v2", **alone)
-    images = [maker.synthesize(teacher, generator=seeded(), student=student, epoch=e).images for e in (0, 2)]
+    images = [
+        maker.synthesize(SynthesisTask(teacher, generator=seeded(), student=student, epoch=e)).images
+        for e in (0, 2)
+    ]
     with torch.no_grad():
         before, after = (teacher.guidance.disagreement(teacher.model(x), student(x)) for x in images)
     assert after > 1.2 * before
@@ -83,8 +92,8 @@ def test_a_later_set_needs_the_student_and_leaves_it_as_it_was():
     before = {name: value.clone() for name, value in student.state_dict().items()}
     maker = synthesizer("psaq_vit_v2")
     with pytest.raises(ValueError, match="needs the student"):
-        maker.synthesize(teacher, generator=seeded(), epoch=2)
-    maker.synthesize(teacher, generator=seeded(), student=student, epoch=2)
+        maker.synthesize(SynthesisTask(teacher, generator=seeded(), epoch=2))
+    maker.synthesize(SynthesisTask(teacher, generator=seeded(), student=student, epoch=2))
     assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
     assert all(p.requires_grad and p.grad is None for p in student.parameters())
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
+from methods.base import SynthesisTask
 from methods.qimera import Qimera, QimeraConfig
 from methods.synthesis.generator import Mixture
-from tests.methods.smoke import assert_smoke, seeded, synthesizer, untrained
-from tests.methods.tiny import FAMILIES
+from methods.testing.models import DIGITS_MODELS, assert_smoke, seeded, synthesizer, untrained
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 def test_smoke(family):
     assert_smoke("qimera", family)
 
@@ -40,7 +40,7 @@ def test_a_mixture_holds_a_share_of_the_classes_and_two_at_least(share, classes)
     assert maker.mixture(untrained("digits_vit"), generator=seeded()).labels.shape == (16, classes)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 @pytest.mark.parametrize("mode", ["fixed", "faithful"])
 def test_class_vectors_start_as_the_classifier(family, mode):
     teacher = untrained(family)
@@ -53,14 +53,18 @@ def test_class_vectors_start_as_the_classifier(family, mode):
 def test_training_leaves_the_teacher_s_classifier_alone():
     teacher = untrained("digits_vit")
     before = teacher.model.head.weight.clone()
-    synthesizer("qimera", iterations=5).synthesize(teacher, generator=seeded())
+    synthesizer("qimera", iterations=5).synthesize(SynthesisTask(teacher, generator=seeded()))
     assert torch.equal(teacher.model.head.weight, before)
 
 
 def test_mixed_images_carry_no_label():
     teacher = untrained("digits_vit")
-    mixed = synthesizer("qimera", mixed_probability=1.0).synthesize(teacher, generator=seeded())
-    single = synthesizer("qimera", mixed_probability=0.0).synthesize(teacher, generator=seeded())
+    mixed = synthesizer("qimera", mixed_probability=1.0).synthesize(
+        SynthesisTask(teacher, generator=seeded())
+    )
+    single = synthesizer("qimera", mixed_probability=0.0).synthesize(
+        SynthesisTask(teacher, generator=seeded())
+    )
     assert mixed.labels.tolist() == [-1] * 4
     assert single.labels.min() >= 0
 
@@ -70,7 +74,7 @@ def test_modes_differ_where_classes_are_mixed_alone():
 
     def images(mode: str, probability: float) -> torch.Tensor:
         maker = synthesizer("qimera", mode=mode, mixed_probability=probability)
-        return maker.synthesize(teacher, generator=seeded()).images
+        return maker.synthesize(SynthesisTask(teacher, generator=seeded())).images
 
     assert torch.equal(images("fixed", 0.0), images("faithful", 0.0))
     assert not torch.equal(images("fixed", 1.0), images("faithful", 1.0))

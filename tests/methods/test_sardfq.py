@@ -6,7 +6,7 @@ from methods.sardfq import SardfqConfig, SardfqObjective, first_layer, wanted_cl
 from methods.synthesis.attention_mixtures import mixture_loss, received_attention
 from methods.synthesis.crops import enlarged
 from methods.synthesis.loop import Batch
-from tests.methods.tiny import FAMILIES, blobs, tiny
+from methods.testing.models import DIGITS_MODELS, blobs, tiny
 
 
 def objective_on(name: str, seed: int = 0, **settings) -> SardfqObjective:
@@ -29,7 +29,7 @@ def test_an_image_is_made_for_its_own_class_and_those_of_its_crops():
     ]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", DIGITS_MODELS)
 def test_a_view_shows_the_images_then_their_crops(name):
     objective, images = objective_on(name), blobs(4)
     view = objective.view(images, 0)
@@ -41,7 +41,7 @@ def test_a_view_shows_the_images_then_their_crops(name):
         torch.testing.assert_close(shown.flatten().sort().values, whole.flatten().sort().values)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", DIGITS_MODELS)
 def test_the_prior_is_the_depth_weighted_sum_over_heads(name):
     teacher = tiny(name)
     objective, images = objective_on(name), blobs(4)
@@ -66,7 +66,7 @@ def test_the_prior_is_the_depth_weighted_sum_over_heads(name):
     assert found.item() == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", DIGITS_MODELS)
 def test_the_class_loss_is_the_cross_entropy_with_soft_labels(name):
     teacher = tiny(name)
     objective, images = objective_on(name), blobs(4)

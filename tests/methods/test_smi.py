@@ -3,9 +3,10 @@ import torch
 
 from backbones.families.explicit import AttentionTaps
 from methods import configure
+from methods.base import SynthesisTask
 from methods.smi import Smi, SmiConfig, SmiObjective, only_tokens, token_places
 from methods.synthesis.loop import Batch, optimize
-from tests.methods.tiny import blobs, tiny
+from methods.testing.models import blobs, tiny
 
 PATCHES = 64
 
@@ -27,13 +28,15 @@ def is_zero(images: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(("at", "left"), [((0,), 44), ((0, 1), 30), ((0, 1, 2, 3), 14)])
 def test_each_time_30_percent_of_the_patches_left_are_given_up(at, left):
     config = configure(SmiConfig, "smoke", {"prune_at": list(at), "iterations": 6})
-    made = Smi(config).synthesize(tiny("digits_vit"), generator=seeded()).images
+    made = Smi(config).synthesize(SynthesisTask(tiny("digits_vit"), generator=seeded())).images
     assert is_zero(made).flatten(1).sum(dim=1).tolist() == [PATCHES - left] * 4
 
 
 @pytest.mark.parametrize(("name", "prune"), [("digits_vit", False), ("digits_swin", True)])
 def test_dense_inversion_gives_nothing_up(name, prune):
-    made = Smi(configure(SmiConfig, "smoke", {"prune": prune})).synthesize(tiny(name), generator=seeded())
+    made = Smi(configure(SmiConfig, "smoke", {"prune": prune})).synthesize(
+        SynthesisTask(tiny(name), generator=seeded())
+    )
     assert not is_zero(made.images).any()
 
 

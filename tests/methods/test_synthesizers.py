@@ -10,6 +10,7 @@ import torch
 from backbones import SPECS, Backbone
 from backbones.loading import build_model
 from methods import configure, get_method, method_names
+from methods.base import SynthesisTask
 from methods.maskaq import Maskaq, MaskaqConfig, MaskaqObjective
 from methods.mimiq import MimiqConfig, MimiqObjective
 from methods.psaq_vit import PsaqVit, PsaqVitConfig, PsaqVitObjective
@@ -58,7 +59,7 @@ def test_smoke_is_deterministic_and_in_range(teacher, name):
     student = student_of(teacher)
     before = torch.get_rng_state()
     first, again, other = (
-        smoke(name).synthesize(teacher, generator=seeded(seed), student=student, epoch=30)
+        smoke(name).synthesize(SynthesisTask(teacher, generator=seeded(seed), student=student, epoch=30))
         for seed in (1, 1, 2)
     )
     assert torch.equal(torch.get_rng_state(), before)
@@ -77,11 +78,13 @@ def test_smoke_is_deterministic_and_in_range(teacher, name):
 def test_optimisation_lowers_the_total_loss(teacher, name):
     totals = []
     smoke(name, iterations=60, images=4).synthesize(
-        teacher,
-        generator=seeded(),
-        student=student_of(teacher),
-        epoch=30,
-        progress=lambda step, total, losses: totals.append(sum(losses.values())),
+        SynthesisTask(
+            teacher,
+            generator=seeded(),
+            student=student_of(teacher),
+            epoch=30,
+            progress=lambda step, total, losses: totals.append(sum(losses.values())),
+        )
     )
     assert totals[-1] < totals[0]
 
@@ -111,19 +114,20 @@ def test_every_budget_gives_a_valid_config(name, budget):
 
 
 def test_gaussian_noise_is_standard_normal(teacher):
-    made = smoke("gaussian_noise", images=64).synthesize(teacher, generator=seeded())
+    made = smoke("gaussian_noise", images=64).synthesize(SynthesisTask(teacher, generator=seeded()))
     assert made.images.shape == (64, 1, 16, 16)
     assert made.images.mean().item() == pytest.approx(0, abs=0.03)
     assert made.images.std().item() == pytest.approx(1, abs=0.03)
     assert made.labels.tolist() == [-1] * 64
     assert torch.equal(
-        made.images, smoke("gaussian_noise", images=64).synthesize(teacher, generator=seeded()).images
+        made.images,
+        smoke("gaussian_noise", images=64).synthesize(SynthesisTask(teacher, generator=seeded())).images,
     )
 
 
 def test_real_data_hands_on_the_first_images(teacher):
     given = (torch.arange(6.0).view(6, 1, 1, 1).expand(6, 1, 16, 16), torch.arange(6))
-    made = smoke("real_data").synthesize(teacher, generator=seeded(), real_images=given)
+    made = smoke("real_data").synthesize(SynthesisTask(teacher, generator=seeded(), real_images=given))
     assert torch.equal(made.images, given[0][:4])
     assert made.labels.tolist() == [0, 1, 2, 3]
 
@@ -132,7 +136,7 @@ def test_real_data_hands_on_the_first_images(teacher):
 def test_real_data_says_how_many_images_are_missing(teacher, given):
     count = 0 if given is None else 3
     with pytest.raises(ValueError, match=f"needs 4 real images and was given {count}"):
-        smoke("real_data").synthesize(teacher, generator=seeded(), real_images=given)
+        smoke("real_data").synthesize(SynthesisTask(teacher, generator=seeded(), real_images=given))
 
 
 def test_full_precision_has_no_synthesizer_and_no_engine():
@@ -183,7 +187,7 @@ def test_psaq_ends_with_more_diverse_patches_than_noise(teacher):
     before = objective.losses(noise, noise, 0)["patch_entropy"]
     alone = {"iterations": 80, "learning_rate": 0.02, "one_hot_weight": 0, "variation_weight": 0}
     synthesizer = PsaqVit(configure(PsaqVitConfig, "smoke", alone))
-    made = synthesizer.synthesize(teacher, generator=seeded()).images
+    made = synthesizer.synthesize(SynthesisTask(teacher, generator=seeded())).images
     assert objective.losses(made, made, 0)["patch_entropy"] < before
 
 
@@ -203,18 +207,22 @@ def test_mimiq_colour_shift_fades_out():
 
 def test_maskaq_makes_the_first_set_without_the_student(teacher):
     synthesizer = Maskaq(configure(MaskaqConfig, "smoke", {}))
-    alone = synthesizer.synthesize(teacher, generator=seeded(), epoch=0)
-    together = synthesizer.synthesize(teacher, generator=seeded(), student=student_of(teacher), epoch=0)
+    alone = synthesizer.synthesize(SynthesisTask(teacher, generator=seeded(), epoch=0))
+    together = synthesizer.synthesize(
+        SynthesisTask(teacher, generator=seeded(), student=student_of(teacher), epoch=0)
+    )
     assert torch.equal(alone.images, together.images)
     assert set(alone.final_losses) == {"head_similarity", "one_hot", "variation", "row_entropy"}
 
 
 def test_maskaq_in_faithful_mode_aligns_from_the_start(teacher):
     synthesizer = Maskaq(configure(MaskaqConfig, "smoke", {"mode": "faithful"}))
-    made = synthesizer.synthesize(teacher, generator=seeded(), student=student_of(teacher), epoch=0)
+    made = synthesizer.synthesize(
+        SynthesisTask(teacher, generator=seeded(), student=student_of(teacher), epoch=0)
+    )
     assert made.final_losses["alignment"] > 0
     with pytest.raises(ValueError, match="needs the student"):
-        synthesizer.synthesize(teacher, generator=seeded(), epoch=0)
+        synthesizer.synthesize(SynthesisTask(teacher, generator=seeded(), epoch=0))
 
 
 def test_maskaq_s_alignment_sends_gradients_through_both_models(teacher):
@@ -257,7 +265,9 @@ def test_maskaq_s_parts_can_be_switched_off(teacher, off, term):
     def terms(**overrides) -> set[str]:
         synthesizer = Maskaq(configure(MaskaqConfig, "smoke", overrides))
         return set(
-            synthesizer.synthesize(teacher, generator=seeded(), student=student, epoch=30).final_losses
+            synthesizer.synthesize(
+                SynthesisTask(teacher, generator=seeded(), student=student, epoch=30)
+            ).final_losses
         )
 
     assert terms() - terms(**{off: 0}) == {term}
@@ -265,9 +275,9 @@ def test_maskaq_s_parts_can_be_switched_off(teacher, off, term):
 
 def test_maskaq_without_entropy_and_student_is_mimiq(teacher):
     overrides = {"iterations": 4}
-    plain = smoke("mimiq", **overrides).synthesize(teacher, generator=seeded())
+    plain = smoke("mimiq", **overrides).synthesize(SynthesisTask(teacher, generator=seeded()))
     reduced = smoke("maskaq", entropy_weight=0, alignment_weight=0, **overrides)
-    assert torch.equal(plain.images, reduced.synthesize(teacher, generator=seeded()).images)
+    assert torch.equal(plain.images, reduced.synthesize(SynthesisTask(teacher, generator=seeded())).images)
 
 
 @pytest.mark.parametrize("setting", ["mask_drop", "mask_first", "entropy_rows"])
@@ -319,13 +329,13 @@ def test_synthesizing_with_every_method_imports_no_data_set():
         "import sys, copy, torch\n"
         "from backbones import SPECS, Backbone\n"
         "from backbones.loading import build_model\n"
-        "from methods import configure, get_method\n"
+        "from methods import SynthesisTask, configure, get_method\n"
         "spec = SPECS['digits_vit']\n"
         "teacher = Backbone(spec, build_model(spec).eval().requires_grad_(False), 'x')\n"
         f"for name in {OPTIMISED!r}:\n"
         "    make = get_method(name).synthesizer\n"
-        "    make(configure(make.Config, 'smoke', {})).synthesize(\n"
-        "        teacher, generator=torch.Generator(), student=copy.deepcopy(teacher.model), epoch=30)\n"
+        "    make(configure(make.Config, 'smoke', {})).synthesize(SynthesisTask(\n"
+        "        teacher, torch.Generator(), student=copy.deepcopy(teacher.model), epoch=30))\n"
         "print([m for m in sys.modules if m.split('.')[0] == 'tasks'])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,7 +8,7 @@ from scipy.stats import entropy
 from sklearn.metrics import top_k_accuracy_score
 
 from backbones import SPECS, Backbone
-from tasks.base import DataError
+from tasks.base import DataError, EvaluationOptions
 from tasks.classification_scoring import Batch, compare, rank_labels, score
 
 COUNT, CLASSES = 50, 10
@@ -37,10 +37,10 @@ def batches(labels=None, size=7):
     return [Batch(i, y) for i, y in zip(rows.split(size), labels.split(size), strict=True)]
 
 
-def scored(q, p, **options):
+def scored(q, p, labelled=True, **options):
     teacher = Backbone(SPECS["digits_vit"], Table(p), "x")
-    options = {"total": COUNT, "reference": p} | options
-    return score(Table(q), teacher, batches(), **options)
+    chosen = EvaluationOptions(**{"reference": p} | options)
+    return score(Table(q), teacher, batches(), chosen, total=COUNT, labelled=labelled)
 
 
 def test_accuracies_equal_scikit_learns():
@@ -83,7 +83,10 @@ def test_outcomes_are_one_value_per_sample_in_order():
 def test_metrics_do_not_depend_on_the_batch_size():
     q, p = random_logits(1), random_logits(2)
     teacher = Backbone(SPECS["digits_vit"], Table(p), "x")
-    runs = [score(Table(q), teacher, batches(size=s), total=COUNT, reference=p).metrics for s in (1, 16, 50)]
+    runs = [
+        score(Table(q), teacher, batches(size=s), EvaluationOptions(reference=p), total=COUNT).metrics
+        for s in (1, 16, 50)
+    ]
     assert runs[0] == runs[1] == runs[2]
 
 
@@ -95,7 +98,7 @@ def test_without_a_reference_the_teacher_runs_beside_the_student():
 def test_the_teacher_agrees_with_itself_and_runs_once():
     p = random_logits(2)
     teacher = Backbone(SPECS["digits_vit"], Table(p), "x")
-    scores = score(teacher.model, teacher, batches(), total=COUNT, keep_outputs=True)
+    scores = score(teacher.model, teacher, batches(), EvaluationOptions(keep_outputs=True), total=COUNT)
     assert scores.metrics["agreement"] == 100
     assert scores.metrics["kl"] == 0
     assert teacher.model.calls == len(batches())

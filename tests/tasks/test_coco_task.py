@@ -11,7 +11,7 @@ from PIL import Image
 from backbones import DataConfig
 from backbones.guidance.outputs import Detections, RegionOutputs, centres, corners
 from backbones.preprocessing.transforms import canvas_size, to_canvas, to_image
-from tasks.base import DataError
+from tasks.base import DataError, EvaluationOptions
 from tasks.coco import Coco
 from tasks.coco_annotations import CATEGORIES, read_annotations
 from tasks.image_files import ReadingReport, shuffled
@@ -68,7 +68,7 @@ def truth_script(scenes, data=DATA, change=lambda boxes: boxes):
 def test_truth_fed_back_as_predictions_scores_100(coco):
     task = Coco(coco)
     model = Scripted(truth_script(scenes_of(task)))
-    found = task.evaluate(model, backbone_of(model, DATA), "report", keep_outputs=True)
+    found = task.evaluate(model, backbone_of(model, DATA), "report", EvaluationOptions(keep_outputs=True))
     assert found.metrics["ap"] == found.metrics["ap75"] == found.metrics["agreement"] == pytest.approx(100)
     assert found.metrics.keys() == {"ap", "ap50", "ap75", "ap_small", "agreement"}
     assert (found.outcomes["ap"] == 1).all()
@@ -81,7 +81,7 @@ def test_images_are_normalized_resized_and_padded_with_zeros(coco):
     task = Coco(coco)
     scenes = scenes_of(task)
     model = Scripted(truth_script(scenes))
-    task.evaluate(model, backbone_of(model, DATA), "report", batch_size=1)
+    task.evaluate(model, backbone_of(model, DATA), "report", EvaluationOptions(batch_size=1))
     assert {tuple(images.shape[1:]) for images in model.seen} == {(3, 48, 64), (3, 64, 48)}
     for scene, images in zip(scenes, model.seen, strict=True):
         width, height = scene.size
@@ -112,7 +112,9 @@ def test_a_score_does_not_depend_on_what_else_is_in_a_batch(coco):
     task, model = Coco(coco), Weighing()
     model.anchor = torch.nn.Parameter(torch.zeros(1))
     runs = [
-        task.evaluate(model, backbone_of(model, DATA), "report", batch_size=size, keep_outputs=True)
+        task.evaluate(
+            model, backbone_of(model, DATA), "report", EvaluationOptions(batch_size=size, keep_outputs=True)
+        )
         for size in (1, 4, 32)
     ]
     torch.testing.assert_close(runs[0].outputs, runs[1].outputs)
@@ -124,7 +126,7 @@ def test_a_score_does_not_depend_on_what_else_is_in_a_batch(coco):
 def test_only_images_of_one_canvas_run_together(coco):
     task = Coco(coco)
     model = Scripted(truth_script(scenes_of(task)))
-    task.evaluate(model, backbone_of(model, DATA), "report", batch_size=2)
+    task.evaluate(model, backbone_of(model, DATA), "report", EvaluationOptions(batch_size=2))
     assert max(map(len, model.seen)) == 2
     assert sum(map(len, model.seen)) == 18
 
@@ -141,7 +143,10 @@ def test_progress_and_sample_names_follow_the_file_names(coco):
     task, steps = Coco(coco), []
     model = Scripted(truth_script(scenes_of(task)))
     found = task.evaluate(
-        model, backbone_of(model, DATA), "report", progress=lambda *step: steps.append(step[:2])
+        model,
+        backbone_of(model, DATA),
+        "report",
+        EvaluationOptions(progress=lambda *step: steps.append(step[:2])),
     )
     assert steps[-1] == (18, 18)
     assert list(found.sample_ids) == sorted(found.sample_ids)
@@ -151,10 +156,10 @@ def test_agreement_is_with_the_reference_or_with_the_model_beside(coco):
     task = Coco(coco)
     full = Scripted(truth_script(scenes_of(task)))
     backbone = backbone_of(full, DATA)
-    rows = task.evaluate(full, backbone, "report", keep_outputs=True).outputs
+    rows = task.evaluate(full, backbone, "report", EvaluationOptions(keep_outputs=True)).outputs
     away = truth_script(scenes_of(task), change=lambda boxes: boxes + 1000)
     student = Scripted(away[:9] + full.script[9:])
-    stored = task.evaluate(student, backbone, "report", reference=rows)
+    stored = task.evaluate(student, backbone, "report", EvaluationOptions(reference=rows))
     full.seen.clear()
     student.seen.clear()
     beside = task.evaluate(student, backbone, "report")
@@ -168,14 +173,16 @@ def test_a_reference_of_other_images_is_refused(coco):
     task = Coco(coco)
     model = Scripted(truth_script(scenes_of(task)))
     with pytest.raises(DataError, match="detections are of 5 images, but 18 were read"):
-        task.evaluate(model, backbone_of(model, DATA), "report", reference=torch.zeros(5, 100, 6))
+        task.evaluate(
+            model, backbone_of(model, DATA), "report", EvaluationOptions(reference=torch.zeros(5, 100, 6))
+        )
 
 
 def test_outputs_that_are_not_finite_find_nothing_and_are_noted(coco):
     task = Coco(coco)
     model = Scripted(truth_script(scenes_of(task)))
     model.script[3][1][0, 0] = float("nan")
-    found = task.evaluate(model, backbone_of(model, DATA), "report", keep_outputs=True)
+    found = task.evaluate(model, backbone_of(model, DATA), "report", EvaluationOptions(keep_outputs=True))
     assert (found.outputs[3, :, 0] == -1).all()
     assert found.outcomes["ap"][3] == 0
     assert found.metrics["ap"] < 100
@@ -194,7 +201,9 @@ def test_a_two_stage_detector_with_a_broken_feature_map_finds_nothing_there(coco
 
     model = Overflowing()
     model.anchor = torch.nn.Parameter(torch.zeros(1))
-    found = Coco(coco).evaluate(model, backbone_of(model, DATA), "report", batch_size=1, keep_outputs=True)
+    found = Coco(coco).evaluate(
+        model, backbone_of(model, DATA), "report", EvaluationOptions(batch_size=1, keep_outputs=True)
+    )
     assert (found.outputs[..., 0] == -1).all()
     assert found.notes[-1].startswith("18 of 18 images gave outputs that are not finite")
 

@@ -10,9 +10,9 @@ from timm.models.vision_transformer import VisionTransformer
 
 from backbones import Backbone, BackboneSpec, DataConfig
 from backbones.families.explicit import make_explicit
-from tasks.base import DataError
+from tasks.base import DataError, EvaluationOptions
 from tasks.imagenet import ImageNet
-from tasks.unlabelled_images import Images
+from tasks.unlabelled_images import UnlabelledImages
 
 # Real WordNet ids with their class indices, in an order that is not that of the folders.
 CLASSES = {"n03000684": 491, "n01440764": 0, "n15075141": 999, "n02102040": 217}
@@ -99,7 +99,10 @@ def test_samples_are_in_order_of_their_names_whatever_the_threads_and_batches(im
             torch.set_num_threads(count)
             runs.append(
                 ImageNet(imagenet).evaluate(
-                    teacher.model, teacher, "report", batch_size=batch_size, keep_outputs=True
+                    teacher.model,
+                    teacher,
+                    "report",
+                    EvaluationOptions(batch_size=batch_size, keep_outputs=True),
                 )
             )
     finally:
@@ -123,19 +126,19 @@ def test_splits_are_disjoint_fixed_and_cover_val(imagenet, teacher):
 def test_a_tenth_is_kept_for_tuning(tmp_path, count, tune):
     for k in range(count):
         (tmp_path / f"{k}.png").write_bytes(b"x")
-    facts = {split: Images(tmp_path).facts(split).sample_count for split in ("tune", "report")}
+    facts = {split: UnlabelledImages(tmp_path).facts(split).sample_count for split in ("tune", "report")}
     assert facts == {"tune": tune, "report": count - tune}
 
 
 def test_the_tune_split_never_exceeds_a_thousand(tmp_path):
     for k in range(11_000):
         (tmp_path / f"{k}.png").touch()
-    assert Images(tmp_path).facts("tune").sample_count == 1000
+    assert UnlabelledImages(tmp_path).facts("tune").sample_count == 1000
 
 
 def test_added_files_hardly_move_the_tune_split(tmp_path):
     def tune():
-        return {sample.name for sample in Images(tmp_path).samples("tune")}
+        return {sample.name for sample in UnlabelledImages(tmp_path).samples("tune")}
 
     for k in range(400):
         (tmp_path / f"{k}.png").touch()
@@ -203,11 +206,15 @@ def test_broken_files_are_left_out_named_and_counted(imagenet, teacher):
     first, second, *_ = ImageNet(imagenet).samples("report")
     first.path.write_bytes(first.path.read_bytes()[:200])
     second.path.write_text("no picture")
-    found = ImageNet(imagenet).evaluate(teacher.model, teacher, "report", keep_outputs=True)
+    found = ImageNet(imagenet).evaluate(
+        teacher.model, teacher, "report", EvaluationOptions(keep_outputs=True)
+    )
     assert len(found.sample_ids) == len(found.outputs) == len(found.outcomes["top1"]) == 42
     assert not {first.name, second.name} & set(found.sample_ids)
     assert found.notes == (f"unreadable images left out: 2 ({first.name}, {second.name})",)
-    again = ImageNet(imagenet).evaluate(teacher.model, teacher, "report", reference=found.outputs)
+    again = ImageNet(imagenet).evaluate(
+        teacher.model, teacher, "report", EvaluationOptions(reference=found.outputs)
+    )
     assert again.metrics["agreement"] == 100
 
 
@@ -215,7 +222,7 @@ def test_many_broken_files_are_counted_and_some_named(imagenet, teacher):
     for sample in ImageNet(imagenet).samples("report")[:20]:
         sample.path.write_bytes(b"")
     # Whole batches are broken, too.
-    found = ImageNet(imagenet).evaluate(teacher.model, teacher, "report", batch_size=4)
+    found = ImageNet(imagenet).evaluate(teacher.model, teacher, "report", EvaluationOptions(batch_size=4))
     assert len(found.sample_ids) == 24
     (note,) = found.notes
     assert note.startswith("unreadable images left out: 20 (n01440764/")
@@ -230,9 +237,9 @@ def test_only_broken_files_are_an_error(imagenet, teacher):
 
 
 def test_calibration_passes_over_broken_files(pictures, teacher):
-    samples = Images(pictures).samples("tune")
+    samples = UnlabelledImages(pictures).samples("tune")
     samples[1].path.write_bytes(b"")
-    images, labels = Images(pictures).calibration_images(teacher, 3, seed=0)
+    images, labels = UnlabelledImages(pictures).calibration_images(teacher, 3, seed=0)
     assert len(images) == 3
     assert labels.tolist() == [-1, -1, -1]
 
@@ -245,7 +252,9 @@ def test_other_colour_modes_are_converted_and_named(imagenet, teacher, mode, suf
     save_picture(place, 3, mode)
     with Image.open(place) as image:
         image.convert("RGB").save(imagenet / "val" / "n01440764" / "rgb.png")
-    found = ImageNet(imagenet).evaluate(teacher.model, teacher, "report", keep_outputs=True)
+    found = ImageNet(imagenet).evaluate(
+        teacher.model, teacher, "report", EvaluationOptions(keep_outputs=True)
+    )
     name = f"n01440764/other{suffix}"
     assert found.notes == (f"images converted from another colour mode: 1 ({name} {mode})",)
     rows = [found.sample_ids.index(n) for n in (name, "n01440764/rgb.png")]
@@ -297,7 +306,7 @@ def test_a_wrong_folder_gives_one_sentence(imagenet, damage, sentence):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("task", "name"), [(ImageNet, "imagenet"), (Images, "images")])
+@pytest.mark.parametrize(("task", "name"), [(ImageNet, "imagenet"), (UnlabelledImages, "images")])
 def test_no_folder_or_a_missing_one_says_how_to_give_it(tmp_path, task, name):
     with pytest.raises(DataError, match=f"no data for the task {name}: give --data {name}=DIR"):
         task().facts("report")
@@ -319,7 +328,7 @@ def test_a_backbone_with_other_classes_is_refused(imagenet):
 
 
 def test_unlabelled_pictures_are_found_recursively_and_rank_by_agreement(pictures, teacher):
-    task = Images(pictures)
+    task = UnlabelledImages(pictures)
     facts = task.facts("report")
     assert (facts.sample_count, facts.labelled, facts.whole) == (36, False, False)
     found = task.evaluate(Always(7), teacher, "report")
@@ -333,14 +342,14 @@ def test_unlabelled_pictures_are_found_recursively_and_rank_by_agreement(picture
 def test_a_folder_without_pictures_is_an_error(tmp_path):
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(DataError, match="holds no image files"):
-        Images(tmp_path).facts("report")
+        UnlabelledImages(tmp_path).facts("report")
 
 
 def test_too_few_pictures_to_tune_are_an_error_only_when_asked_for(tmp_path, teacher):
     for k in range(3):
         save_picture(tmp_path / f"{k}.png", k)
-    assert len(Images(tmp_path).evaluate(teacher.model, teacher, "report").sample_ids) == 3
+    assert len(UnlabelledImages(tmp_path).evaluate(teacher.model, teacher, "report").sample_ids) == 3
     with pytest.raises(DataError, match=r"the tune split of .* is empty"):
-        Images(tmp_path).evaluate(teacher.model, teacher, "tune")
+        UnlabelledImages(tmp_path).evaluate(teacher.model, teacher, "tune")
     with pytest.raises(DataError, match="holds only 0"):
-        Images(tmp_path).calibration_images(teacher, 1, seed=0)
+        UnlabelledImages(tmp_path).calibration_images(teacher, 1, seed=0)

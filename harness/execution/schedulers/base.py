@@ -35,22 +35,25 @@ def no_tick() -> None:
     """An OnTick that does nothing."""
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a scheduler is to run, and whom it tells about it."""
+
+    stages: Sequence[Stage]
+    """Parents before children; parents that are not among the stages are taken as done."""
+    context: RunContext
+    on_event: OnEvent
+    refill: Refill = no_refill
+    on_tick: OnTick = no_tick
+
+
 class Scheduler(Protocol):
     """Runs stages; stages hand on keys, never tensors."""
 
-    def run(
-        self,
-        stages: Sequence[Stage],
-        context: RunContext,
-        on_event: OnEvent,
-        *,
-        refill: Refill = no_refill,
-        on_tick: OnTick = no_tick,
-    ) -> dict[str, StageResult]:
+    def run(self, work: Work) -> dict[str, StageResult]:
         """Run every stage after its parents and return how each ended, by key.
 
-        Parents that are not among the stages are taken as done. A stage whose parent failed or was stopped
-        is `skipped`.
+        A stage whose parent failed or was stopped is `skipped`.
         """
         ...
 
@@ -62,11 +65,11 @@ class Scheduler(Protocol):
 class Progression:
     """Which stages wait, which are ready, and how the others ended."""
 
-    def __init__(self, stages: Sequence[Stage], on_event: OnEvent, refill: Refill = no_refill) -> None:
-        self._waiting = {stage.key: stage for stage in stages}
+    def __init__(self, work: Work) -> None:
+        self._waiting = {stage.key: stage for stage in work.stages}
         self._running: dict[str, Stage] = {}
-        self._on_event = on_event
-        self._refill = refill
+        self._on_event = work.on_event
+        self._refill = work.refill
         self.results: dict[str, StageResult] = {}
 
     def start_next(self) -> Stage | None:

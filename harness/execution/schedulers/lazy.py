@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from harness.execution.schedulers.base import OnEvent, OnTick, Refill, Scheduler, no_refill, no_tick
-from harness.stages.base import RunContext, Stage, StageResult
+from harness.execution.schedulers.base import Scheduler, Work
+from harness.stages.base import StageResult
 
 
 class LazyScheduler:
@@ -15,19 +15,11 @@ class LazyScheduler:
         self._make = make
         self._made: Scheduler | None = None
 
-    def run(
-        self,
-        stages: Sequence[Stage],
-        context: RunContext,
-        on_event: OnEvent,
-        *,
-        refill: Refill = no_refill,
-        on_tick: OnTick = no_tick,
-    ) -> dict[str, StageResult]:
+    def run(self, work: Work) -> dict[str, StageResult]:
         """See `Scheduler.run`."""
         if self._made is None:
             self._made = self._make()
-        return self._made.run(stages, context, on_event, refill=refill, on_tick=on_tick)
+        return self._made.run(work)
 
     def close(self) -> None:
         """Close the scheduler if one was made."""

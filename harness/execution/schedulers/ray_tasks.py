@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
-from harness.execution.schedulers.base import OnEvent, OnTick, Progression, Refill, no_refill, no_tick
+from harness.execution.schedulers.base import Progression, Work
 from harness.stages.base import RunContext, Stage, StageResult
 from harness.stages.run_stage import run_stage
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
+
+    Reference = ObjectRef[StageResult]
 
 _OBJECT_STORE_BYTES = 200 * 2**20
 _TICK_SECONDS = 0.2
@@ -34,7 +41,7 @@ class RayScheduler:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         import ray
 
-        self._ray = ray
+        self._ray: ModuleType = ray  # Ray's own types are partial
         settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
         if address is None:
             settings |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
@@ -48,59 +55,25 @@ class RayScheduler:
                 "use --scheduler inline to run without it"
             ) from None
 
-    def run(
-        self,
-        stages: Sequence[Stage],
-        context: RunContext,
-        on_event: OnEvent,
-        *,
-        refill: Refill = no_refill,
-        on_tick: OnTick = no_tick,
-    ) -> dict[str, StageResult]:
+    def run(self, work: Work) -> dict[str, StageResult]:
         """See `Scheduler.run`. Raises UsageError when a stage asks for more than the cluster has."""
-        self._refuse_impossible(context)
-        task = self._ray.remote(_run_stage).options(
-            num_cpus=context.threads, num_gpus=context.gpus_per_trial, max_retries=0
-        )
-        progression = Progression(stages, on_event, refill)
-        running: dict[Any, Stage] = {}
-        crashes: dict[str, int] = {}
-        slots = self._slots(context)
+        self._refuse_impossible(work.context)
+        slots = self._slots(work.context)
+        progression, tasks = Progression(work), _Tasks(self._ray, work.context)
         while True:
-            while len(running) < slots and (stage := progression.start_next()) is not None:
-                running[task.remote(stage, context)] = stage
-            if not running:
+            while len(tasks) < slots and (stage := progression.start_next()) is not None:
+                tasks.start(stage)
+            if not tasks:
                 return progression.results
-            done, _ = self._ray.wait(list(running), num_returns=1, timeout=_TICK_SECONDS)
-            on_tick()
-            for reference in done:
-                stage = running.pop(reference)
-                result = self._result(reference, stage)
-                if result is None:
-                    crashes[stage.key] = crashes.get(stage.key, 0) + 1
-                    if crashes[stage.key] <= _CRASH_RETRIES:
-                        running[task.remote(stage, context)] = stage
-                        continue
-                    result = StageResult(
-                        stage.key, "failed", reason=f"the worker process died {crashes[stage.key]} times"
-                    )
+            ended = tasks.wait()
+            work.on_tick()
+            for result in ended:
                 progression.end(result)
 
     def close(self) -> None:
         """Stop the local Ray or leave the cluster; running tasks end."""
         with _quiet_stderr():
             self._ray.shutdown()
-
-    def _result(self, reference: Any, stage: Stage) -> StageResult | None:
-        """How the task ended; None when its worker died."""
-        try:
-            return self._ray.get(reference)
-        except self._ray.exceptions.OutOfMemoryError as error:
-            return StageResult(stage.key, "out_of_memory", reason=str(error).splitlines()[0])
-        except self._ray.exceptions.WorkerCrashedError:
-            return None
-        except self._ray.exceptions.RayError as error:
-            return StageResult(stage.key, "failed", reason=" ".join(str(error).split())[:500])
 
     def _slots(self, context: RunContext) -> int:
         resources = self._ray.cluster_resources()
@@ -111,8 +84,9 @@ class RayScheduler:
 
     def _refuse_impossible(self, context: RunContext) -> None:
         """A request that no node can meet would wait for ever."""
-        largest_cpu = max((n["Resources"].get("CPU", 0) for n in self._ray.nodes() if n["Alive"]), default=0)
-        largest_gpu = max((n["Resources"].get("GPU", 0) for n in self._ray.nodes() if n["Alive"]), default=0)
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        largest_cpu = max((resources.get("CPU", 0) for resources in nodes), default=0)
+        largest_gpu = max((resources.get("GPU", 0) for resources in nodes), default=0)
         faults = []
         if context.threads > largest_cpu:
             faults.append(f"--cpus-per-trial {context.threads}: the largest node has {largest_cpu:.0f} CPUs")
@@ -124,12 +98,59 @@ class RayScheduler:
             raise UsageError.of(faults)
 
 
+class _Tasks:
+    """The Ray tasks that are under way, each with its stage."""
+
+    def __init__(self, ray: ModuleType, context: RunContext) -> None:
+        self._ray = ray
+        self._context = context
+        self._task = ray.remote(_run_stage).options(
+            num_cpus=context.threads, num_gpus=context.gpus_per_trial, max_retries=0
+        )
+        self._stages: dict[Reference, Stage] = {}
+        self._crashes: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._stages)
+
+    def start(self, stage: Stage) -> None:
+        """Hand a stage to a worker."""
+        self._stages[self._task.remote(stage, self._context)] = stage
+
+    def wait(self) -> list[StageResult]:
+        """The results of a tick's time; a stage whose worker died is started again and has none yet."""
+        done, _ = self._ray.wait(list(self._stages), num_returns=1, timeout=_TICK_SECONDS)
+        results = [self._ended(reference, self._stages.pop(reference)) for reference in done]
+        return [result for result in results if result is not None]
+
+    def _ended(self, reference: Reference, stage: Stage) -> StageResult | None:
+        """How the task ended; None when its worker died and another one has the stage now."""
+        errors = self._ray.exceptions
+        try:
+            result: StageResult = self._ray.get(reference)
+            return result
+        except errors.OutOfMemoryError as error:
+            return StageResult(stage.key, "out_of_memory", reason=str(error).splitlines()[0])
+        except errors.WorkerCrashedError:
+            return self._crashed(stage)
+        except errors.RayError as error:
+            return StageResult(stage.key, "failed", reason=" ".join(str(error).split())[:500])
+
+    def _crashed(self, stage: Stage) -> StageResult | None:
+        self._crashes[stage.key] += 1
+        if self._crashes[stage.key] <= _CRASH_RETRIES:
+            self.start(stage)
+            return None
+        reason = f"the worker process died {self._crashes[stage.key]} times"
+        return StageResult(stage.key, "failed", reason=reason)
+
+
 def _run_stage(stage: Stage, context: RunContext) -> StageResult:
     return run_stage(stage, context)
 
 
 @contextlib.contextmanager
-def _quiet_stderr() -> Any:
+def _quiet_stderr() -> Iterator[None]:
     """Keep the raylet's start and stop messages, written straight to descriptor 2, off the terminal."""
     saved = os.dup(2)
     sink = os.open(os.devnull, os.O_WRONLY)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,7 +18,7 @@ from typer.testing import CliRunner
 
 from harness.cli.main import app
 from harness.errors import UsageError
-from harness.store.artifacts import Store
+from harness.store import open_store
 
 PLUGIN = Path(__file__).parents[1] / "planted_methods.py"
 SUITE = """\
@@ -69,7 +71,7 @@ def run(tmp_path, empty_database):
         arguments = [verb, "--suite", str(suite), "--plugin", str(PLUGIN), "--store", str(tmp_path / "store")]
         if verb == "run":
             arguments += ["--scheduler", "inline", "--device", "cpu"]
-        return invoke(*arguments, *more), Store(tmp_path / "store")
+        return invoke(*arguments, *more), open_store(tmp_path / "store")
 
     return go
 
@@ -84,6 +86,8 @@ def test_a_good_run_ends_with_the_leaderboard_and_status_0(run):
     assert result.exit_code == 0
     assert "planted_blank + planted_copy" in result.stdout
     assert str(store.root) in result.stdout
+    (hint,) = re.findall(r"harness (leaderboard .*)", result.stdout)
+    assert "planted_blank" in invoke(*shlex.split(hint)).stdout
     rows = rows_of(run, "planted_blank")
     assert set(rows) == {"fp32", "gaussian_noise", "real_data", "planted_blank"}
     for row in rows.values():
@@ -97,6 +101,19 @@ def test_a_repeated_run_costs_nothing(run):
     again, _ = run("planted_blank")
     assert again.exit_code == 0
     assert "0 stages run" in again.stdout
+
+
+def test_a_leaderboard_goes_into_a_file_as_a_whole(run, tmp_path):
+    run("planted_blank")
+    folder = tmp_path / "reports"
+    folder.mkdir()
+    shown, _ = run("planted_blank", "--format", "csv", verb="leaderboard")
+    written, _ = run("planted_blank", "--format", "csv", "-o", str(folder / "a.csv"), verb="leaderboard")
+    assert written.stdout == ""
+    assert [file.name for file in folder.iterdir()] == ["a.csv"]
+    assert (folder / "a.csv").read_text().rstrip() == shown.stdout.rstrip()
+    with pytest.raises(UsageError, match=f"--output {folder}"):
+        run("planted_blank", "-o", str(folder), verb="leaderboard")
 
 
 def test_exactly_what_is_missing_is_run_again(run):
@@ -230,13 +247,13 @@ def test_weights_of_another_model_are_refused(tmp_path):
 def test_ctrl_c_keeps_what_is_done_and_tells_how_to_resume(tmp_path):
     arguments = [
         "run", "--suite", "digits_w5a5", "--methods", "psaq_vit", "--scheduler", "inline",
-        "--store", str(tmp_path / "store"), "--set", "psaq_vit.iterations=4000",
+        "--store", str(tmp_path / "my store"), "--set", "psaq_vit.iterations=4000",
     ]  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "harness.cli.main", *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=PLUGIN.parents[2],
     )  # fmt: skip
-    store = Store(tmp_path / "store")
+    store = open_store(tmp_path / "my store")
     deadline = time.time() + 120
     while time.time() < deadline and not (
         any((store.root / "artifacts").glob("*")) and any((store.root / "progress").glob("[!.]*.json"))
@@ -246,7 +263,7 @@ def test_ctrl_c_keeps_what_is_done_and_tells_how_to_resume(tmp_path):
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the same command runs what is missing" in output
-    assert "harness run --suite digits_w5a5" in output
+    assert shlex.split(output.splitlines()[-1]) == ["harness", *arguments]
     assert any((store.root / "artifacts").iterdir())
     assert list((store.root / "partial").iterdir()) == []
 

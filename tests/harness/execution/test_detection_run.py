@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -16,6 +17,7 @@ from harness.planning.session import open_session
 from harness.reporting.detection_pictures import save_comparison, save_detection_pictures
 from harness.reporting.image_grids import Box, from_pixels, with_boxes
 from harness.reporting.records import records_of
+from harness.stages.facts import evaluation_facts, write_artifact
 from harness.stages.run_stage import run_stage
 from results.leaderboard import leaderboard
 from results.statistics import pack_scores
@@ -51,26 +53,26 @@ def session(tmp_path_factory):
     (trial,) = [t for t in session.plan.trials if t.method == "gaussian_noise"]
     targets = torch.full((5, 3, 5), -1.0)
     targets[:, 0] = torch.tensor([0.0, 0.5, 0.5, 0.5, 0.5])
-    session.store.write(
-        trial.synthesis, {"images": torch.zeros(5, 1, 96, 96), "labels": targets}, {"cost": {}}
-    )
+    session.store.write(trial.synthesis, {"images": torch.zeros(5, 1, 96, 96), "labels": targets}, {})
     boxes = torch.tensor([[24.0, 24.0, 72.0, 72.0]], dtype=torch.float64)
     rows = rows_of(Found(boxes, torch.tensor([0]), torch.tensor([0.75]).double()), (96, 96))
     outcomes = {"outcomes.ap": torch.rand(200, generator=torch.Generator().manual_seed(0))}
-    meta = {**session.store.meta(reference.key), "metrics": {"ap": 50.0, "ap50": 70.0, "agreement": 60.0}}
-    session.store.write(trial.evaluation, {"shown": rows.repeat(6, 1, 1), **outcomes}, meta)
+    metrics = {"ap": 50.0, "ap50": 70.0, "agreement": 60.0}
+    facts = dataclasses.replace(evaluation_facts(session.store, reference.key), metrics=metrics)
+    evaluation = session.plan.stages[trial.evaluation]
+    write_artifact(session.store, evaluation, {"shown": rows.repeat(6, 1, 1), **outcomes}, facts, seconds=1.0)
     return session
 
 
 def test_boxes_are_stored_in_single_precision(session):
     key = session.plan.references()["digits_yolos"].key
-    stored, meta = session.store.tensors(key), session.store.meta(key)
+    stored, facts = session.store.tensors(key), evaluation_facts(session.store, key)
     assert stored["outputs"].dtype == torch.float32
     assert stored["outputs"].shape == (200, 100, 6)
     assert torch.equal(stored["shown"], stored["outputs"][:6])
-    assert meta["metric"] == "ap"
-    assert meta["whole"]
-    assert "kl" not in meta["metrics"]
+    assert facts.metric == "ap"
+    assert facts.whole
+    assert "kl" not in facts.metrics
 
 
 def test_records_of_detectors_hold_the_ap_of_every_image_and_no_kl(session):

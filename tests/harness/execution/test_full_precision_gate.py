@@ -6,6 +6,7 @@ import pytest
 
 from backbones import SPECS
 from harness.execution.full_precision_gate import full_precision_gate
+from harness.stages.facts import Cost, Environment, EvaluationFacts
 
 DEIT = SPECS["deit_tiny"]
 
@@ -13,8 +14,19 @@ DEIT = SPECS["deit_tiny"]
 DETECTOR = dataclasses.replace(DEIT, name="detector", family="yolos", reference_score=46.0)
 
 
-def reference(score: float, images: int, whole: bool, metric: str = "top1") -> dict:
-    return {"metrics": {metric: score}, "metric": metric, "images": images, "whole": whole}
+def reference(score: float, images: int, whole: bool, metric: str = "top1") -> EvaluationFacts:
+    return EvaluationFacts(
+        environment=Environment(packages={}, python="3", device="cpu", threads=1),
+        metrics={metric: score},
+        metric=metric,
+        images=images,
+        samples="",
+        whole=whole,
+        labelled=True,
+        cost=Cost(),
+        images_per_second=1.0,
+        finished_at="",
+    )
 
 
 @pytest.mark.parametrize(

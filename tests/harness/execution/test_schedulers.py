@@ -1,92 +1,79 @@
-"""Both schedulers keep the same promises; Ray alone must also survive dying workers."""
+"""The registry of schedulers, and what Ray and the lazy scheduler promise beyond the common contract."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 
 import pytest
 
 from harness.errors import UsageError
+from harness.execution.schedulers.base import Work
 from harness.execution.schedulers.inline import InlineScheduler
 from harness.execution.schedulers.lazy import LazyScheduler
+from harness.execution.schedulers.registry import ENTRY_POINT_GROUP, get_scheduler, scheduler_names
 from harness.stages.base import RunContext
-from harness.store.artifacts import Store
-from tests.harness.fake_stages import runs_of, stage
+from harness.store import open_store
+from tests.harness.fake_stages import context_of, runs_of, stage
+
+
+class PluggedIn(InlineScheduler):
+    """An outsider's scheduler."""
+
+
+NO_SCHEDULER = "text"
 
 
 @pytest.fixture(scope="module")
 def ray_scheduler():
-    from harness.execution.schedulers.ray_tasks import RayScheduler
-
-    scheduler = RayScheduler()
+    scheduler = get_scheduler("ray")(None)
     yield scheduler
     scheduler.close()
 
 
-@pytest.fixture(params=["inline", pytest.param("ray", marks=pytest.mark.ray)])
-def scheduler(request):
-    if request.param == "inline":
-        return InlineScheduler()
-    return request.getfixturevalue("ray_scheduler")
+@pytest.fixture
+def context(tmp_path) -> RunContext:
+    open_store(tmp_path).create()
+    return context_of(tmp_path)
 
 
 @pytest.fixture
-def context(tmp_path) -> RunContext:
-    Store(tmp_path).create()
-    return RunContext(store=tmp_path)
+def installed(monkeypatch):
+    """Install attributes of this module as scheduler plug-ins, given as name -> attribute."""
+
+    def install(**values: str) -> None:
+        points = [
+            importlib.metadata.EntryPoint(name, f"{__name__}:{value}", ENTRY_POINT_GROUP)
+            for name, value in values.items()
+        ]
+        monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: points)
+
+    return install
 
 
-def statuses(results):
-    return {key: result.status for key, result in results.items()}
+def test_an_unknown_scheduler_is_refused_with_near_names():
+    with pytest.raises(UsageError, match=r"unknown scheduler 'inlin': did you mean inline\?"):
+        get_scheduler("inlin")
 
 
-def test_children_see_their_parents_artifacts(scheduler, context):
-    a = stage("a")
-    b = stage("b")
-    c = stage("c", parents=(a, b))
-    results = scheduler.run([a, b, c], context, lambda event: None)
-    assert set(statuses(results).values()) == {"done"}
-    store = Store(context.store)
-    assert store.tensors(c.key)["value"].tolist() == [3.0]
-    assert store.meta(c.key)["threads"] == 1
+def test_a_plug_in_is_found_beside_the_built_in_ones(installed):
+    installed(plugged=PluggedIn.__name__)
+    assert scheduler_names() == ["ray", "inline", "plugged"]
+    assert isinstance(get_scheduler("plugged")("somewhere:6379"), PluggedIn)
 
 
-def test_finished_stages_do_not_run_again(scheduler, context):
-    a = stage("a")
-    scheduler.run([a], context, lambda event: None)
-    results = scheduler.run([a, stage("b", parents=(a,))], context, lambda event: None)
-    assert results[a.key].status == "cached"
-    assert runs_of(Store(context.store), "a") == 1
-
-
-def test_a_failure_skips_its_dependents_alone(scheduler, context):
-    bad = stage("bad", "fails")
-    child = stage("child", parents=(bad,))
-    grandchild = stage("grandchild", parents=(child,))
-    other = stage("other")
-    events = []
-    results = scheduler.run([bad, child, grandchild, other], context, events.append)
-    assert results[bad.key].status == "failed"
-    assert "planted failure" in results[bad.key].reason
-    assert results[child.key].status == results[grandchild.key].status == "skipped"
-    assert "planted failure" in results[grandchild.key].reason
-    assert results[other.key].status == "done"
-    assert Store(context.store).failure(bad.key)["reason"] == "ValueError: planted failure"
-    assert sum(event.kind == "ended" for event in events) == 4
-
-
-def test_out_of_memory_is_its_own_status(scheduler, context):
-    hungry = stage("hungry", "exhausts_memory")
-    results = scheduler.run([hungry], context, lambda event: None)
-    assert results[hungry.key].status == "out_of_memory"
-
-
-def test_a_later_success_clears_the_failure(scheduler, context):
-    bad = stage("bad", "fails")
-    scheduler.run([bad], context, lambda event: None)
-    good = dataclasses.replace(bad, function="tests.harness.fake_stages:work")
-    scheduler.run([good], context, lambda event: None)
-    assert Store(context.store).failure(bad.key) is None
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("missing", "Missing", "module .* has no attribute"),
+        ("inline", "PluggedIn", "the name is taken"),
+        ("text", "NO_SCHEDULER", "it makes no scheduler"),
+    ],
+)
+def test_a_broken_plug_in_warns_and_is_skipped(installed, name, value, why):
+    installed(**{name: value}, plugged=PluggedIn.__name__)
+    with pytest.warns(UserWarning, match=f"is skipped: {why}"):
+        assert scheduler_names() == ["ray", "inline", "plugged"]
 
 
 @pytest.mark.ray
@@ -94,10 +81,10 @@ def test_a_dying_worker_is_retried_once_then_a_failed_row(ray_scheduler, context
     mortal = stage("mortal", "dies")
     lucky = stage("lucky", "dies_once")
     other = stage("other")
-    results = ray_scheduler.run([mortal, lucky, other], context, lambda event: None)
+    results = ray_scheduler.run(Work([mortal, lucky, other], context, lambda event: None))
     assert results[mortal.key].status == "failed"
     assert "worker process died" in results[mortal.key].reason
-    assert runs_of(Store(context.store), "mortal") == 2
+    assert runs_of(open_store(context.store), "mortal") == 2
     assert results[lucky.key].status == "done"
     assert results[other.key].status == "done"
 
@@ -106,40 +93,9 @@ def test_a_dying_worker_is_retried_once_then_a_failed_row(ray_scheduler, context
 def test_more_than_the_cluster_has_is_refused(ray_scheduler, context):
     greedy = dataclasses.replace(context, threads=4096, gpus_per_trial=64)
     with pytest.raises(UsageError) as error:
-        ray_scheduler.run([stage("a")], greedy, lambda event: None)
+        ray_scheduler.run(Work([stage("a")], greedy, lambda event: None))
     assert "--cpus-per-trial 4096" in str(error.value)
     assert "--gpus-per-trial 64" in str(error.value)
-
-
-def test_further_stages_are_asked_for_when_nothing_is_ready(scheduler, context):
-    waiting = [stage("first"), stage("second"), stage("third")]
-    asked = []
-
-    def refill():
-        asked.append(len(waiting))
-        return [waiting.pop(0)] if waiting else []
-
-    results = scheduler.run([], context, lambda event: None, refill=refill)
-    assert list(statuses(results).values()) == ["done"] * 3
-    assert asked[:3] == [3, 2, 1]
-    assert asked[-1] == 0
-
-
-def test_a_stage_that_is_asked_to_stop_ends_at_its_next_report(scheduler, context):
-    store = Store(context.store)
-    slow = stage("slow", "reports", seconds=0.1)
-    child = stage("child", parents=(slow,))
-
-    def on_tick():
-        if store.reports(slow.key):
-            store.ask_to_stop(slow.key)
-
-    results = scheduler.run([slow, child], context, lambda event: None, on_tick=on_tick)
-    assert statuses(results) == {slow.key: "stopped", child.key: "skipped"}
-    assert len(store.reports(slow.key)) < 20
-    assert store.failure(slow.key) is None
-    again = scheduler.run([slow], context, lambda event: None)
-    assert statuses(again) == {slow.key: "done"}  # the request is forgotten
 
 
 def test_a_lazy_scheduler_is_made_by_its_first_run_alone(context):
@@ -153,5 +109,5 @@ def test_a_lazy_scheduler_is_made_by_its_first_run_alone(context):
     lazy.close()
     assert not made
     for name in ("a", "b"):
-        lazy.run([stage(name)], context, lambda event: None)
+        lazy.run(Work([stage(name)], context, lambda event: None))
     assert len(made) == 1

@@ -11,7 +11,7 @@ from backbones import SPECS, find_weights, sha256_of_file
 from harness.planning.expansion import build_plan
 from harness.planning.plan import Plan
 from harness.stages.base import RunContext
-from harness.store.artifacts import Store
+from harness.store import open_store
 from harness.suites.suite import Suite, with_overrides
 from methods.bits import Bits
 
@@ -122,7 +122,7 @@ def test_a_change_of_the_code_that_decides_changes_the_key(monkeypatch):
 
 
 def test_only_what_somebody_needs_is_missing(tmp_path):
-    store = Store(tmp_path).create()
+    store = open_store(tmp_path).create()
     plan = plan_of(folder=tmp_path)
     assert len(plan.missing(store)) == len(plan.stages)
     for trial in plan.trials:

@@ -1,40 +1,24 @@
+"""Artifacts in a folder: what lies there, and how damage is noticed."""
+
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import signal
-import time
 
 import pytest
 import torch
 
 from harness.errors import ArtifactError
-from harness.store.artifacts import Store
+from harness.store.artifacts import ArtifactFolder
 
 
 @pytest.fixture
-def store(tmp_path) -> Store:
-    return Store(tmp_path / "store").create()
-
-
-def test_an_artifact_comes_back_as_written(store):
-    store.write("k", {"a": torch.arange(6.0).reshape(2, 3)}, {"label": "x", "n": 3})
-    assert store.meta("k") == {"label": "x", "n": 3}
-    assert torch.equal(store.tensors("k")["a"], torch.arange(6.0).reshape(2, 3))
-    assert store.holds("k")
-    assert not store.is_damaged("k")
-
-
-def test_an_absent_artifact_is_named(store):
-    assert not store.holds("nothing")
-    with pytest.raises(ArtifactError, match="no artifact nothing"):
-        store.meta("nothing")
+def store(tmp_path) -> ArtifactFolder:
+    return ArtifactFolder(tmp_path / "store")
 
 
 @pytest.mark.parametrize("name", ["data.safetensors", "meta.json"])
 @pytest.mark.parametrize("damage", ["cut", "flip"])
-def test_damage_is_noticed_and_can_be_mended(store, name, damage):
+def test_damage_is_noticed_until_the_artifact_is_written_again(store, name, damage):
     store.write("k", {"a": torch.ones(100)}, {"n": 1})
     path = store.root / "artifacts" / "k" / name
     content = bytearray(path.read_bytes())
@@ -46,8 +30,17 @@ def test_damage_is_noticed_and_can_be_mended(store, name, damage):
     path.write_bytes(bytes(content))
     assert not store.holds("k")
     assert store.is_damaged("k")
+    with pytest.raises(ArtifactError, match="artifact k"):
+        store.tensors("k")
     store.write("k", {"a": torch.ones(100)}, {"n": 1})
     assert store.holds("k")
+
+
+def test_a_lost_file_is_damage(store):
+    store.write("k", {"a": torch.ones(1)}, {})
+    (store.root / "artifacts" / "k" / "data.safetensors").unlink()
+    assert store.is_damaged("k")
+    assert store.meta("k") == {}
 
 
 def test_nothing_half_written_is_left_when_writing_fails(store):
@@ -57,48 +50,21 @@ def test_nothing_half_written_is_left_when_writing_fails(store):
     assert list((store.root / "partial").iterdir()) == []
 
 
-def test_failures_are_remembered_until_cleared(store):
-    assert store.failure("k") is None
-    store.write_failure("k", {"status": "failed", "reason": "r"})
-    assert store.failure("k") == {"status": "failed", "reason": "r"}
-    store.clear_failure("k")
-    assert store.failure("k") is None
+def test_nothing_is_left_of_an_artifact_that_was_replaced(store):
+    for n in (1, 2):
+        store.write("k", {"a": torch.ones(1)}, {"n": n})
+    assert list((store.root / "partial").iterdir()) == []
+    assert [folder.name for folder in (store.root / "artifacts").iterdir()] == ["k"]
 
 
-def test_timings_merge(store):
-    store.add_timings({"a": 1.0})
-    store.add_timings({"b": 2.0, "a": 3.0})
-    assert store.timings() == {"a": 3.0, "b": 2.0}
-
-
-def test_torn_side_files_count_as_absent(store):
-    (store.root / "timings.json").write_text("{")
+def test_a_torn_failure_counts_as_absent(store):
+    store.write_failure("k", {"reason": "r"})
     (store.root / "failures" / "k.json").write_text("")
-    assert store.timings() == {}
     assert store.failure("k") is None
 
 
-def _hold(root, ready):
-    with Store(root).claim("k"):
-        ready.set()
-        time.sleep(60)
-
-
-def test_a_claim_of_a_killed_process_is_free_at_once(store):
-    context = multiprocessing.get_context("spawn")
-    ready = context.Event()
-    process = context.Process(target=_hold, args=(store.root, ready))
-    process.start()
-    try:
-        assert ready.wait(30)
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.join(10)
-    with store.claim("k"):
-        pass
-
-
-def test_meta_is_readable_json(store):
+def test_the_description_is_readable_json(store):
     store.write("k", {"a": torch.ones(1)}, {"n": 1})
     body = json.loads((store.root / "artifacts" / "k" / "meta.json").read_text())
     assert set(body) == {"meta", "data_sha256", "meta_sha256"}
+    assert body["meta"] == {"n": 1}

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from harness.cli.options import narrowing, request
+from harness.cli.options import narrowing
 from harness.errors import UsageError
+from harness.planning.request import Places, Request, Rows
 from harness.planning.session import open_session
 from harness.suites.suite import load_suite, narrowed, suite_names, with_overrides
 from methods.engines.psaq_ptq import PsaqPtq
@@ -151,11 +152,12 @@ def test_a_scope_is_part_of_a_suite_and_is_checked_against_the_engines(tmp_path,
 
 
 def test_the_command_line_chooses_the_scope_and_repeats_it(tmp_path):
-    chosen = request(suite=written(tmp_path, GOOD), scope="heads_8bit", store=str(tmp_path / "store"))
+    rows = Rows(suite=written(tmp_path, GOOD), scope="heads_8bit")
+    chosen = Request(rows, Places(store=str(tmp_path / "store")))
     assert open_session(chosen).suite.scope == "heads_8bit"
     assert "--scope heads_8bit" in narrowing(chosen)
     with pytest.raises(UsageError, match="--scope: unknown scope 'neck': one of whole"):
-        open_session(request(suite=chosen.suite, scope="neck"))
+        open_session(Request(Rows(suite=rows.suite, scope="neck")))
 
 
 def test_narrowing_checks_names(tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from methods.base import Engine, Method, Synthesizer, SyntheticImages
+from methods.base import Engine, Method, QuantizationTask, SynthesisTask, Synthesizer, SyntheticImages
 from methods.settings import setting
 
 
@@ -22,9 +22,9 @@ class DotsConfig:
 class Dots(Synthesizer):
     Config = DotsConfig
 
-    def synthesize(self, teacher: Any, *, generator: Any, **_: Any) -> SyntheticImages:
-        shape = (self.config.images, *teacher.data.input_size)
-        return SyntheticImages(torch.rand(shape, generator=generator), torch.zeros(shape[0]).long())
+    def synthesize(self, task: SynthesisTask) -> SyntheticImages:
+        shape = (self.config.images, *task.teacher.data.input_size)
+        return SyntheticImages(torch.rand(shape, generator=task.generator), torch.zeros(shape[0]).long())
 
 
 @dataclass(frozen=True)
@@ -38,25 +38,25 @@ class Damage(Engine):
     """The teacher with a damaged head; slow where PLANTED_SECONDS says so, and leaves a mark per epoch."""
 
     Config = DamageConfig
+    title = "Planted damage"
+    citation = "planted for tests"
 
     def prepare(self, teacher: Any, bits: Any) -> Any:
         import copy
 
         return copy.deepcopy(teacher.model)
 
-    def quantize(
-        self, teacher: Any, source: Any, bits: Any, *, generator: Any, on_epoch: Any = None, **_: Any
-    ) -> Any:
-        student = self.prepare(teacher, bits)
-        source.first(student)
+    def quantize(self, task: QuantizationTask) -> Any:
+        student = self.prepare(task.teacher, task.bits)
+        task.source.first(student)
         weight = student.head.weight
-        noise = torch.randn(weight.shape, generator=generator) * weight.std()
+        noise = torch.randn(weight.shape, generator=task.generator) * weight.std()
         scale = self.config.damage if self.config.kind == "noise" else 0.0
         weight.data += scale * noise
         for epoch in range(self.config.epochs):
             time.sleep(float(os.environ.get("PLANTED_SECONDS", "0")))
-            if on_epoch is not None:
-                on_epoch(epoch, student)
+            if task.on_epoch is not None:
+                task.on_epoch(epoch, student)
         return student
 
     def protocol(self, bits: Any) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from optuna.trial import TrialState
 
 from harness.errors import UsageError
 from harness.tuning import studies
+from harness.tuning.ownership import Owners, asking
+from harness.tuning.storage import open_storage
 from tests.harness.tuning.test_studies import ask, opened
 
 
@@ -83,12 +85,12 @@ def store(tmp_path) -> Path:
 
 
 def test_a_study_in_postgres_is_resumed_and_its_interrupted_trial_queued_again(server, store):
-    study = opened(store, "resumed", storage=studies.open_storage(server, store))
-    with studies.Owners(store) as dead:
+    study = opened(store, "resumed", storage=open_storage(server, store))
+    with Owners(store) as dead:
         study.tell(ask(study, dead), 1.0)
         lost = ask(study, dead)
-    again = opened(store, "resumed", resume=True, storage=studies.open_storage(server, store))
-    with studies.Owners(store) as owners, studies.asking(store):
+    again = opened(store, "resumed", resume=True, storage=open_storage(server, store))
+    with Owners(store) as owners, asking(store):
         assert studies.queue_interrupted(again, owners) == [lost.number]
         repeated = ask(again, owners)
     assert repeated.params == lost.params
@@ -98,16 +100,16 @@ def test_a_study_in_postgres_is_resumed_and_its_interrupted_trial_queued_again(s
 
 
 def test_a_study_of_another_method_is_refused_in_postgres_too(server, store):
-    opened(store, "named", storage=studies.open_storage(server, store))
+    opened(store, "named", storage=open_storage(server, store))
     with pytest.raises(UsageError, match="another search"):
-        opened(store, "named", {"method": "other"}, storage=studies.open_storage(server, store))
+        opened(store, "named", {"method": "other"}, storage=open_storage(server, store))
 
 
 def test_a_plain_address_finds_the_driver(server, store):
     plain = server.replace("postgresql+psycopg", "postgresql")
-    assert opened(store, "plain", storage=studies.open_storage(plain, store)).trials == []
+    assert opened(store, "plain", storage=open_storage(plain, store)).trials == []
 
 
 def test_a_database_that_is_not_there_is_said_at_once(server, store):
     with pytest.raises(UsageError, match='database "nowhere" does not exist'):
-        studies.open_storage(server.replace("/postgres", "/nowhere"), store)
+        open_storage(server.replace("/postgres", "/nowhere"), store)

@@ -11,7 +11,9 @@ from optuna.trial import TrialState
 
 from harness.errors import UsageError
 from harness.tuning import studies
+from harness.tuning.ownership import OWNER, Owners, asking
 from harness.tuning.space import Dimension, Space
+from harness.tuning.storage import open_storage, shown_url
 
 ROOT = Path(__file__).resolve().parents[3]
 SPACE = Space("m", "e", (Dimension("m", "x", 0.5, low=0.0, high=1.0),))
@@ -20,7 +22,7 @@ SUBJECT = {"method": "m", "engine": "e"}
 
 def opened(store: Path, name: str = "s", subject=SUBJECT, resume: bool = False, storage=None):
     return studies.open_study(
-        storage or studies.open_storage(None, store),
+        storage or open_storage(None, store),
         name,
         subject,
         ["maximize"],
@@ -36,10 +38,10 @@ def store(tmp_path) -> Path:
     return tmp_path
 
 
-def ask(study, owner: studies.Owners | None = None):
+def ask(study, owner: Owners | None = None):
     trial = study.ask(studies.distributions(SPACE))
     if owner is not None:
-        trial.set_user_attr(studies.OWNER, owner.id)
+        trial.set_user_attr(OWNER, owner.id)
     return trial
 
 
@@ -80,7 +82,7 @@ def test_a_study_of_another_method_is_refused_whatever_is_given(store):
 def test_an_unreachable_storage_is_said_at_once_and_makes_nothing(store):
     for url in (f"sqlite:///{store}/nowhere/x.db", "postgresql://me:secret@127.0.0.1:9/x", "nonsense"):
         with pytest.raises(UsageError, match="cannot be used") as error:
-            studies.open_storage(url, store)
+            open_storage(url, store)
         assert "secret" not in str(error.value)
     assert not (store / "nowhere").exists()
 
@@ -106,9 +108,9 @@ DIES = """
 import sys, os, signal
 from pathlib import Path
 from tests.harness.tuning.test_studies import ask, opened
-from harness.tuning import studies
+from harness.tuning.ownership import Owners
 store = Path(sys.argv[1])
-owner = studies.Owners(store)
+owner = Owners(store)
 study = opened(store, resume=True)
 study.tell(ask(study, owner), 7.0)
 lost = ask(study, owner)
@@ -128,7 +130,7 @@ def test_a_killed_process_loses_no_finished_trial_and_its_running_one_is_tried_a
     )
     number, value = done.stdout.split()
     study = opened(store, resume=True)
-    with studies.Owners(store) as owners, studies.asking(store):
+    with Owners(store) as owners, asking(store):
         assert studies.queue_interrupted(study, owners) == [int(number)]
         assert studies.queue_interrupted(study, owners) == []
         again = ask(study, owners)
@@ -141,8 +143,8 @@ def test_a_killed_process_loses_no_finished_trial_and_its_running_one_is_tried_a
 
 def test_the_running_trial_of_a_living_process_is_left_alone(store):
     study = opened(store)
-    with studies.Owners(store) as other, studies.asking(store):
-        with studies.Owners(store) as alive:
+    with Owners(store) as other, asking(store):
+        with Owners(store) as alive:
             ask(study, alive)
             assert studies.queue_interrupted(study, other) == []
         assert studies.queue_interrupted(study, other) == [0]
@@ -151,7 +153,7 @@ def test_the_running_trial_of_a_living_process_is_left_alone(store):
 def test_a_trial_that_nobody_signed_belongs_to_a_dead_process(store):
     study = opened(store)
     ask(study)
-    with studies.Owners(store) as owners, studies.asking(store):
+    with Owners(store) as owners, asking(store):
         assert studies.queue_interrupted(study, owners) == [0]
 
 
@@ -205,5 +207,5 @@ def test_the_median_pruner_stops_what_lies_below_and_hyperband_halves():
 
 
 def test_a_password_is_never_shown():
-    assert studies.shown_url("postgresql://me:secret@host:5432/db") == "postgresql://me@host:5432/db"
-    assert studies.shown_url("sqlite:////tmp/x.db") == "sqlite:////tmp/x.db"
+    assert shown_url("postgresql://me:secret@host:5432/db") == "postgresql://me@host:5432/db"
+    assert shown_url("sqlite:////tmp/x.db") == "sqlite:////tmp/x.db"

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from harness.cli.main import app
 from harness.errors import UsageError
-from harness.store.artifacts import Store
+from harness.store import open_store
 from results.grouping import gathered
 from results.tracking import Tracker, local_uri
 from tests.registry_guard import registry_as_it_was
@@ -154,9 +154,9 @@ def test_the_data_free_objective_is_the_default_and_reads_no_data_at_all(folder,
     seen = []
     original = Digits.evaluate
 
-    def watched(self, model, backbone, split, **options):
+    def watched(self, model, backbone, split, options):
         seen.append(split)
-        return original(self, model, backbone, split, **options)
+        return original(self, model, backbone, split, options)
 
     monkeypatch.setattr(Digits, "evaluate", watched)
     invoke(folder, "--method", "planted_dots", "--trials", "3")
@@ -267,7 +267,7 @@ def test_a_try_that_falls_behind_is_pruned_while_it_trains(folder):
     assert pruned
     best = max(float(row["agreement"]) for row in rows if row["state"] == "complete")
     assert all(float(row["agreement"]) < best for row in pruned)
-    stopped = Store(folder / "store").root / "reports"
+    stopped = open_store(folder / "store").root / "reports"
     reports = [json.loads(file.read_text()) for file in stopped.glob("*.json")]
     assert min(map(len, reports)) < 6
 
@@ -284,7 +284,7 @@ def test_through_ray_a_pruned_try_frees_its_worker_within_an_epoch(folder, monke
     rows = trials(folder)
     pruned = [row for row in rows if row["state"] == "pruned"]
     assert pruned
-    reports = Store(folder / "store").root / "reports"
+    reports = open_store(folder / "store").root / "reports"
     lengths = sorted(len(json.loads(file.read_text())) for file in reports.glob("*.json"))
     # Its first report falls behind, and the worker may finish the epoch that runs when it is asked to stop.
     assert lengths[0] <= 2
@@ -306,9 +306,9 @@ def start(folder: Path, *more: str) -> subprocess.Popen:
 def finished_numbers(folder: Path) -> list[int]:
     from optuna.trial import TrialState
 
-    from harness.tuning import studies
+    from harness.tuning.storage import open_storage
 
-    storage = studies.open_storage(None, folder / "store")
+    storage = open_storage(None, folder / "store")
     found = [s for s in storage.get_all_studies() if s.study_name == f"{STUDY}agreement"]
     done = (TrialState.COMPLETE, TrialState.PRUNED)
     return [t.number for s in found for t in storage.get_all_trials(s._study_id) if t.state in done]
@@ -343,9 +343,9 @@ def test_two_processes_share_a_study(folder):
     wait_for(lambda: len(finished_numbers(folder)) >= 1)
     second = start(folder, "--trials", "8", "--resume")
     assert (first.wait(timeout=120), second.wait(timeout=120)) == (0, 0)
-    from harness.tuning import studies
+    from harness.tuning.storage import open_storage
 
-    study = studies.open_storage(None, folder / "store")
+    study = open_storage(None, folder / "store")
     (found,) = study.get_all_studies()
     tried = study.get_all_trials(found._study_id)
     assert len(tried) == 8

@@ -13,7 +13,7 @@ from methods.engines.augmentation import (
     random_resized_crop,
     training_view,
 )
-from tests.methods.tiny import blobs, tiny
+from methods.testing.models import blobs, tiny
 
 
 def seeded(seed: int) -> torch.Generator:

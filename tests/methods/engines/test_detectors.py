@@ -11,17 +11,17 @@ from torch import nn
 from backbones import Backbone
 from backbones.base import FAMILIES
 from methods import configure, engine_names, get_engine
-from methods.base import FixedImages, SyntheticImages
+from methods.base import FixedImages, QuantizationTask, SyntheticImages
 from methods.bits import Bits
 from methods.engines.distillation import structural_head_distillation
 from methods.engines.lsq_qat import LsqQat, LsqQatConfig
-from methods.engines.qat_training import _Epoch
+from methods.engines.training import head_distillation
 from methods.quantization.activations import ActivationQuantizer
 from methods.quantization.fake_quantize import symmetric_weights
 from methods.quantization.layers import QuantizedConv2d, QuantizedLinear
 from methods.scope import SCOPES, bits_by_name
-from tests.methods.detectors import detector, pictures
-from tests.methods.tiny import blobs, tiny
+from methods.testing.detectors import detector, pictures
+from methods.testing.models import blobs, tiny
 
 ENGINES = ("psaq_ptq", "lsq_qat", "repq_ptq")
 W4A4 = Bits(4, 4)
@@ -35,7 +35,9 @@ def engine_of(name: str, scope: str = "whole", **settings):
 def quantized(engine, teacher: Backbone, bits: Bits = W4A4, count: int = 4) -> nn.Module:
     images = pictures(teacher, count) if teacher.spec.is_detector else blobs(count)
     source = FixedImages(SyntheticImages(images, teacher.guidance.nothing(count)))
-    return engine.quantize(teacher, source, bits, generator=torch.Generator().manual_seed(0))
+    return engine.quantize(
+        QuantizationTask(teacher, source, bits, generator=torch.Generator().manual_seed(0))
+    )
 
 
 def tensors_of(outputs) -> list[torch.Tensor]:
@@ -132,11 +134,13 @@ def test_training_lowers_the_distance_to_the_teacher(family, heads):
     images = pictures(teacher, 8)
     settings = {"epochs": 4, "batch_size": 4, "augment": False, "learning_rate": 1e-3}
     LsqQat(LsqQatConfig(warmup_epochs=0, head_distillation=heads, **settings)).quantize(
-        teacher,
-        FixedImages(SyntheticImages(images, teacher.guidance.nothing(8))),
-        Bits(3, 3),
-        generator=torch.Generator().manual_seed(0),
-        progress=lambda step, total, terms: losses.append(sum(terms.values())),
+        QuantizationTask(
+            teacher,
+            FixedImages(SyntheticImages(images, teacher.guidance.nothing(8))),
+            Bits(3, 3),
+            generator=torch.Generator().manual_seed(0),
+            progress=lambda step, total, terms: losses.append(sum(terms.values())),
+        )
     )
     assert sum(losses[-2:]) < sum(losses[:2])
 
@@ -150,9 +154,10 @@ def test_detection_tokens_take_part_in_the_distillation_of_heads_and_cls_does_no
     teacher = detector("yolos")
     shape = (2, 2, 30, 16)
     one, other = (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
-    epoch = _Epoch(nn.Identity(), teacher, LsqQatConfig(), None, 0, torch.Generator(), None)
     expected = structural_head_distillation([one], [other], prefix_tokens=1)
-    assert torch.equal(epoch._head_distillation([one], [other]), expected)
+    assert torch.equal(
+        head_distillation([one], [other], LsqQatConfig(), prefix_tokens=teacher.prefix_tokens), expected
+    )
 
 
 def test_the_distillation_of_adadfq_is_refused_on_a_detector():

@@ -12,14 +12,14 @@ from torch import nn
 
 from backbones import SPECS, Backbone
 from backbones.loading import build_model
-from methods.base import FixedImages, ImageSource, SyntheticImages, TrainingFailed
+from methods.base import FixedImages, ImageSource, QuantizationTask, SyntheticImages, TrainingFailed
 from methods.bits import Bits
 from methods.engines.lsq_qat import LsqQat, LsqQatConfig
-from methods.engines.qat_training import learning_rate_at
+from methods.engines.training import learning_rate_at
 from methods.quantization.layers import QuantizedConv2d, QuantizedLinear, QuantizedMatMul
 from methods.quantization.lsq import LsqQuantizer
 from methods.settings import configure
-from tests.methods.tiny import FAMILIES, blobs, source_of, tiny
+from methods.testing.models import DIGITS_MODELS, blobs, source_of, tiny
 
 W4A4 = Bits(4, 4)
 
@@ -27,7 +27,9 @@ W4A4 = Bits(4, 4)
 def trained(family: str, images: torch.Tensor, seed: int = 0, bits: Bits = W4A4, **settings) -> nn.Module:
     config = LsqQatConfig(**{"epochs": 1, "warmup_epochs": 0, **settings})
     generator = torch.Generator().manual_seed(seed)
-    return LsqQat(config).quantize(tiny(family), source_of(images), bits, generator=generator)
+    return LsqQat(config).quantize(
+        QuantizationTask(tiny(family), source_of(images), bits, generator=generator)
+    )
 
 
 def layers_of(student: nn.Module) -> dict[str, nn.Module]:
@@ -52,7 +54,7 @@ def test_swin_quantizes_its_patch_merging_and_classifier():
 
 
 @pytest.mark.parametrize(("mode", "head"), [("faithful", 0.01), ("fixed", 1.0)])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 def test_modes_differ_in_the_classifiers_gradient_and_in_the_softmax_levels(family, mode, head):
     student = LsqQat(LsqQatConfig(mode=mode)).prepare(tiny(family), W4A4)
     student(blobs(4))
@@ -64,7 +66,7 @@ def test_modes_differ_in_the_classifiers_gradient_and_in_the_softmax_levels(fami
             assert mode == "faithful" or not quantizer.signed
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 def test_eight_bits_start_close_to_full_precision(family):
     student = LsqQat(LsqQatConfig()).prepare(tiny(family), Bits(8, 8))
     images = blobs(32)
@@ -72,7 +74,7 @@ def test_eight_bits_start_close_to_full_precision(family):
     assert (student(images) - reference).norm() < 0.05 * reference.norm()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 @pytest.mark.parametrize("distillation", ["none", "structural", "masked"])
 def test_training_lowers_the_loss(family, distillation):
     images, losses = blobs(32), []
@@ -81,18 +83,20 @@ def test_training_lowers_the_loss(family, distillation):
             epochs=6, warmup_epochs=0, augment=False, head_distillation=distillation, learning_rate=3e-3
         )
     ).quantize(
-        tiny(family),
-        source_of(images),
-        Bits(3, 3),
-        generator=torch.Generator().manual_seed(0),
-        progress=lambda step, total, terms: losses.append(sum(terms.values())),
+        QuantizationTask(
+            tiny(family),
+            source_of(images),
+            Bits(3, 3),
+            generator=torch.Generator().manual_seed(0),
+            progress=lambda step, total, terms: losses.append(sum(terms.values())),
+        )
     )
     assert sum(losses[-2:]) < 0.8 * sum(losses[:2])
     assert not student.training
     assert all(p.grad is None for p in student.parameters())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 @pytest.mark.parametrize("mode", ["fixed", "faithful"])
 def test_a_stored_student_gives_bit_equal_logits(family, mode):
     student = trained(family, blobs(16), mode=mode)
@@ -141,11 +145,13 @@ def test_warmup_epochs_set_the_ranges_and_change_no_weight():
         ready.append(all(m.is_ready for m in student.modules() if isinstance(m, LsqQuantizer)))
 
     LsqQat(LsqQatConfig(epochs=3, warmup_epochs=2)).quantize(
-        tiny("digits_vit"),
-        source_of(blobs(16)),
-        W4A4,
-        generator=torch.Generator().manual_seed(0),
-        on_epoch=watch,
+        QuantizationTask(
+            tiny("digits_vit"),
+            source_of(blobs(16)),
+            W4A4,
+            generator=torch.Generator().manual_seed(0),
+            on_epoch=watch,
+        )
     )
     assert ready == [True] * 3
     assert torch.equal(weights[0], tiny("digits_vit").model.head.weight)
@@ -184,11 +190,13 @@ class Refreshing(ImageSource):
 def test_the_source_is_asked_before_every_later_epoch_and_its_new_set_is_used():
     source, steps = Refreshing(), []
     LsqQat(LsqQatConfig(epochs=4, warmup_epochs=0, batch_size=4)).quantize(
-        tiny("digits_vit"),
-        source,
-        W4A4,
-        generator=torch.Generator().manual_seed(0),
-        progress=lambda step, total, losses: steps.append(total // 4),
+        QuantizationTask(
+            tiny("digits_vit"),
+            source,
+            W4A4,
+            generator=torch.Generator().manual_seed(0),
+            progress=lambda step, total, losses: steps.append(total // 4),
+        )
     )
     assert source.asked == [1, 2, 3]
     assert steps == [2] * 4 + [10] * 8  # two reports of two steps, then four reports of ten
@@ -200,7 +208,9 @@ def test_a_loss_that_is_not_finite_is_named_with_its_epoch_and_step():
     config = LsqQatConfig(epochs=2, warmup_epochs=0, batch_size=12, augment=False)
     with pytest.raises(TrainingFailed, match=r"not finite at epoch 0, step 0 of 1"):
         LsqQat(config).quantize(
-            tiny("digits_vit"), source_of(images), W4A4, generator=torch.Generator().manual_seed(0)
+            QuantizationTask(
+                tiny("digits_vit"), source_of(images), W4A4, generator=torch.Generator().manual_seed(0)
+            )
         )
 
 
@@ -220,7 +230,9 @@ def test_dead_weights_and_constant_images_do_not_break_training():
     for mode in ("fixed", "faithful"):
         config = LsqQatConfig(epochs=1, warmup_epochs=0, mode=mode)
         images = FixedImages(SyntheticImages(torch.zeros(4, 1, 16, 16), torch.zeros(4)))
-        student = LsqQat(config).quantize(planted, images, W4A4, generator=torch.Generator())
+        student = LsqQat(config).quantize(
+            QuantizationTask(planted, images, W4A4, generator=torch.Generator())
+        )
         assert student(blobs(4)).isfinite().all()
 
 

@@ -8,17 +8,19 @@ import math
 import pytest
 import torch
 
-from methods.base import ImageSource, SyntheticImages, TrainingFailed
+from methods.base import ImageSource, QuantizationTask, SyntheticImages, TrainingFailed
 from methods.bits import Bits
 from methods.engines.psaq_ptq import PsaqPtq, PsaqPtqConfig
 from methods.quantization.activations import MinMaxQuantizer
 from methods.quantization.fake_quantize import symmetric_weights
-from tests.methods.tiny import FAMILIES, blobs, source_of, tiny
+from methods.testing.models import DIGITS_MODELS, blobs, source_of, tiny
 
 
 def quantized(family: str, images: torch.Tensor, bits: Bits, batch_size: int = 32) -> torch.nn.Module:
     engine = PsaqPtq(PsaqPtqConfig(batch_size=batch_size))
-    return engine.quantize(tiny(family), source_of(images), bits, generator=torch.Generator())
+    return engine.quantize(
+        QuantizationTask(tiny(family), source_of(images), bits, generator=torch.Generator())
+    )
 
 
 def ranges(student: torch.nn.Module) -> dict[str, tuple[float, float]]:
@@ -38,7 +40,7 @@ def test_every_point_of_the_released_code_is_observed(family, count):
     assert all(low < high for low, high in seen.values())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 def test_softmax_outputs_are_not_quantized(family):
     student = quantized(family, blobs(4), Bits(8, 4))
     attention = next(m for m in student.modules() if hasattr(m, "softmax") and hasattr(m, "qk"))
@@ -83,7 +85,7 @@ def test_batches_join_to_the_ranges_of_one_pass():
         assert parts[name] == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 def test_weights_are_quantized_and_the_teacher_is_untouched(family):
     teacher = tiny(family)
     before = {name: value.clone() for name, value in teacher.model.state_dict().items()}
@@ -97,7 +99,7 @@ def test_weights_are_quantized_and_the_teacher_is_untouched(family):
         assert torch.equal(weight, symmetric_weights(before[name], 3))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 def test_eight_bits_stay_close_to_full_precision_and_two_bits_do_not(family):
     teacher, images = tiny(family), blobs(64)
     reference = teacher.model(images)
@@ -109,7 +111,7 @@ def test_eight_bits_stay_close_to_full_precision_and_two_bits_do_not(family):
     assert errors[Bits(2, 2)] > 0.5
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 def test_a_stored_student_gives_bit_equal_logits(family):
     student = quantized(family, blobs(8), Bits(4, 4))
     restored = PsaqPtq(PsaqPtqConfig()).prepare(tiny(family), Bits(4, 4))
@@ -135,7 +137,7 @@ class TwoSets(ImageSource):
 def test_a_coupled_source_is_asked_once_and_its_second_set_alone_sets_the_ranges():
     source = TwoSets()
     student = PsaqPtq(PsaqPtqConfig()).quantize(
-        tiny("digits_vit"), source, Bits(4, 4), generator=torch.Generator()
+        QuantizationTask(tiny("digits_vit"), source, Bits(4, 4), generator=torch.Generator())
     )
     assert source.asked == [1]
     assert ranges(student) == ranges(quantized("digits_vit", blobs(4, seed=9), Bits(4, 4)))
@@ -156,12 +158,14 @@ def test_constant_images_give_finite_logits():
 def test_progress_and_monitor_are_called():
     calls, epochs = [], []
     PsaqPtq(PsaqPtqConfig(batch_size=3)).quantize(
-        tiny("digits_vit"),
-        source_of(blobs(7)),
-        Bits(8, 8),
-        generator=torch.Generator(),
-        progress=lambda step, total, losses: calls.append((step, total)),
-        on_epoch=lambda epoch, student: epochs.append(epoch),
+        QuantizationTask(
+            tiny("digits_vit"),
+            source_of(blobs(7)),
+            Bits(8, 8),
+            generator=torch.Generator(),
+            progress=lambda step, total, losses: calls.append((step, total)),
+            on_epoch=lambda epoch, student: epochs.append(epoch),
+        )
     )
     assert calls == [(1, 3), (2, 3), (3, 3)]
     assert epochs == [0]

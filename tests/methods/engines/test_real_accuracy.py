@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from backbones import Backbone, load_backbone
 from backbones.preprocessing.pixels import normalized
 from backbones.preprocessing.transforms import read_image
-from methods.base import Engine
+from methods.base import Engine, QuantizationTask
 from methods.bits import Bits
 from methods.engines.lsq_qat import LsqQat, LsqQatConfig
 from methods.engines.psaq_ptq import PsaqPtq, PsaqPtqConfig
 from methods.engines.repq_ptq import RepqPtq, RepqPtqConfig
+from methods.testing.models import source_of
 from tasks.imagenet import ImageNet
-from tests.methods.tiny import source_of
 
 pytestmark = [pytest.mark.shared, pytest.mark.slow]
 
@@ -71,7 +71,9 @@ def samples(measured) -> tuple[Tensor, Tensor]:
 def drop(engine: Engine, on: Measured, images: Tensor, bits: str, seed: int = 0) -> float:
     """Points of top-1 that `engine` costs, calibrated on (at most 32 of) `images`."""
     generator = torch.Generator().manual_seed(seed)
-    student = engine.quantize(on.backbone, source_of(images), Bits.parse(bits), generator=generator)
+    student = engine.quantize(
+        QuantizationTask(on.backbone, source_of(images), Bits.parse(bits), generator=generator)
+    )
     return on.full - top1_percent(student, on.report)
 
 
@@ -90,7 +92,7 @@ def test_min_max_accuracies_are_those_of_the_original_code(deit_tiny, samples):
 
     def accuracy(images: Tensor, bits: str) -> float:
         student = PsaqPtq(PsaqPtqConfig()).quantize(
-            deit_tiny, source_of(images), Bits.parse(bits), generator=generator
+            QuantizationTask(deit_tiny, source_of(images), Bits.parse(bits), generator=generator)
         )
         return top1_percent(student, samples)
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from backbones.families.explicit import AttentionTaps
-from methods.base import ImageSource, SyntheticImages, TrainingFailed
+from methods.base import ImageSource, QuantizationTask, SyntheticImages, TrainingFailed
 from methods.bits import Bits
 from methods.engines.block_reconstruction import BlockReconstruction, BlockReconstructionConfig
 from methods.engines.repq_ptq import RepqPtq, RepqPtqConfig
@@ -20,17 +20,17 @@ from methods.quantization import frozen
 from methods.quantization.fitting import fitted_quantizers
 from methods.quantization.layers import QuantizedConv2d, QuantizedLinear, QuantizedMatMul
 from methods.quantization.log_sqrt2 import LogSqrt2Quantizer
-from tests.methods.tiny import FAMILIES, blobs, source_of, tiny
+from methods.testing.models import DIGITS_MODELS, blobs, source_of, tiny
 
 E3 = RepqPtq(RepqPtqConfig())
 E4 = BlockReconstruction(BlockReconstructionConfig(iterations=4))
 ENGINES = pytest.mark.parametrize("engine", [E3, E4], ids=["repq_ptq", "block_reconstruction"])
-FAMILY = pytest.mark.parametrize("family", FAMILIES)
+FAMILY = pytest.mark.parametrize("family", DIGITS_MODELS)
 
 
 def quantized(engine, teacher, images, bits, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return engine.quantize(teacher, source_of(images), bits, generator=generator)
+    return engine.quantize(QuantizationTask(teacher, source_of(images), bits, generator=generator))
 
 
 def relative_error(student, teacher, images):
@@ -193,7 +193,7 @@ class TwoSets(ImageSource):
 @FAMILY
 def test_a_coupled_source_is_asked_once_and_its_second_set_alone_counts(engine, family):
     source = TwoSets()
-    student = engine.quantize(tiny(family), source, Bits(4, 4), generator=torch.Generator())
+    student = engine.quantize(QuantizationTask(tiny(family), source, Bits(4, 4), generator=torch.Generator()))
     assert source.asked == [1]
     expected = quantized(engine, tiny(family), blobs(1, seed=9), Bits(4, 4)).state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in student.state_dict().items())
@@ -244,11 +244,13 @@ def test_blocks_are_fitted_front_to_back_behind_the_quantized_prefix(family):
     teacher, images, calls = tiny(family), blobs(8), []
     engine = BlockReconstruction(BlockReconstructionConfig(iterations=1, learning_rate=1e-6))
     student = engine.quantize(
-        teacher,
-        source_of(images),
-        Bits(4, 4),
-        generator=torch.Generator(),
-        progress=lambda step, total, losses: calls.append((step, total, dict(losses))),
+        QuantizationTask(
+            teacher,
+            source_of(images),
+            Bits(4, 4),
+            generator=torch.Generator(),
+            progress=lambda step, total, losses: calls.append((step, total, dict(losses))),
+        )
     )
     assert [call[:2] for call in calls] == [(1, 1), (1, 4), (2, 4), (3, 4), (4, 4)]
     last = "blocks.3" if family == "digits_vit" else "layers.1.blocks.1"
@@ -272,11 +274,13 @@ def test_a_learning_rate_that_breaks_the_weights_is_reported():
 def test_monitor_is_called_once(engine):
     epochs = []
     engine.quantize(
-        tiny("digits_vit"),
-        source_of(blobs(4)),
-        Bits(8, 8),
-        generator=torch.Generator(),
-        on_epoch=lambda epoch, student: epochs.append(epoch),
+        QuantizationTask(
+            tiny("digits_vit"),
+            source_of(blobs(4)),
+            Bits(8, 8),
+            generator=torch.Generator(),
+            on_epoch=lambda epoch, student: epochs.append(epoch),
+        )
     )
     assert epochs == [0]
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from methods.base import QuantizationTask
 from methods.bits import Bits
 from methods.engines.lsq_qat import LsqQat, LsqQatConfig
 from methods.engines.psaq_ptq import PsaqPtq, PsaqPtqConfig
@@ -18,7 +19,7 @@ from methods.quantization import frozen
 from methods.quantization.conversion import quantize_input, quantize_output
 from methods.quantization.fake_quantize import symmetric_weights, symmetric_weights_straight_through
 from methods.quantization.layers import QuantizedConv2d, QuantizedLinear, QuantizedMatMul
-from tests.methods.tiny import FAMILIES, blobs, source_of, tiny
+from methods.testing.models import DIGITS_MODELS, blobs, source_of, tiny
 
 WEIGHTS_4 = functools.partial(symmetric_weights_straight_through, bits=4)
 
@@ -80,12 +81,14 @@ def student_of(engine: str, family: str) -> nn.Module:
     bits, images = Bits(4, 4), source_of(blobs(8))
     generator = torch.Generator().manual_seed(0)
     if engine == "psaq_ptq":
-        return PsaqPtq(PsaqPtqConfig()).quantize(tiny(family), images, bits, generator=generator)
+        return PsaqPtq(PsaqPtqConfig()).quantize(
+            QuantizationTask(tiny(family), images, bits, generator=generator)
+        )
     config = LsqQatConfig(epochs=1, warmup_epochs=0)
-    return LsqQat(config).quantize(tiny(family), images, bits, generator=generator)
+    return LsqQat(config).quantize(QuantizationTask(tiny(family), images, bits, generator=generator))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DIGITS_MODELS)
 @pytest.mark.parametrize("engine", ["psaq_ptq", "lsq_qat"])
 def test_a_frozen_student_gives_the_same_logits_and_a_gradient_for_its_input_alone(engine, family):
     student = student_of(engine, family).requires_grad_(True)

@@ -11,7 +11,7 @@ from methods.quantization.fitting import fitting
 from methods.quantization.layers import QuantizedLinear
 from methods.quantization.percentile import PercentileQuantizer, PercentileWeights, quantize_uniform
 from methods.quantization.reparameterization import normed_layers, reparameterize
-from tests.methods.tiny import tiny
+from methods.testing.models import tiny
 
 
 def pair(channels: int = 6) -> tuple[nn.LayerNorm, QuantizedLinear, torch.Tensor]:

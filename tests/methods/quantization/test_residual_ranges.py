@@ -9,15 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from methods.base import QuantizationTask
 from methods.bits import Bits
 from methods.engines.repq_ptq import RepqPtq, RepqPtqConfig
 from methods.quantization.fitting import fitted_quantizers, fitting
 from methods.quantization.layers import QuantizedLinear
 from methods.quantization.percentile import PercentileQuantizer, PercentileWeights, uniform_parameters
 from methods.quantization.residual_ranges import SHARES, search, searching_behind_norm
-from tests.methods.tiny import FAMILIES, blobs, source_of, tiny
+from methods.testing.models import DIGITS_MODELS, blobs, source_of, tiny
 
-FAMILY = pytest.mark.parametrize("family", FAMILIES)
+FAMILY = pytest.mark.parametrize("family", DIGITS_MODELS)
 
 
 def gelu_outputs(massive: float = 0.0) -> torch.Tensor:
@@ -122,7 +123,9 @@ def test_only_fixed_mode_searches_and_no_hook_stays(family):
     for mode in ("fixed", "faithful"):
         engine = RepqPtq(RepqPtqConfig(mode=mode))
         generator = torch.Generator().manual_seed(0)
-        student = engine.quantize(tiny(family), source_of(blobs(16)), Bits(4, 4), generator=generator)
+        student = engine.quantize(
+            QuantizationTask(tiny(family), source_of(blobs(16)), Bits(4, 4), generator=generator)
+        )
         scales[mode] = {name: q.scale.item() for name, q in fitted_quantizers(student).items()}
         assert not any(m._forward_hooks or m._forward_pre_hooks for m in student.modules())
     plain = RepqPtq(RepqPtqConfig()).prepare(tiny(family), Bits(4, 4))

@@ -17,7 +17,7 @@ from methods.synthesis.generator import (
     single_classes,
     superposed_classes,
 )
-from tests.methods.smoke import seeded
+from methods.testing.models import seeded
 
 CPU = torch.device("cpu")
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from methods import SynthesisFailed
+from methods.base import SynthesisTask
 from methods.synthesis.generator_training import GeneratorConfig, GeneratorSynthesizer
-from tests.methods.smoke import seeded, untrained
+from methods.testing.models import seeded, untrained
 
 
 class Sided(GeneratorSynthesizer):
@@ -32,7 +33,7 @@ def config(**settings) -> GeneratorConfig:
 
 
 def made(maker: GeneratorSynthesizer, seed: int = 0, **settings):
-    return maker.synthesize(untrained("digits_vit"), generator=seeded(seed), **settings)
+    return maker.synthesize(SynthesisTask(untrained("digits_vit"), generator=seeded(seed), **settings))
 
 
 def test_training_lowers_the_loss_and_the_set_shows_it():

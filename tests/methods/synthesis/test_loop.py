@@ -5,7 +5,7 @@ import torch
 
 from backbones import SPECS, Backbone
 from backbones.loading import build_model
-from methods.base import SynthesisFailed
+from methods.base import SynthesisFailed, SynthesisTask
 from methods.synthesis.loop import Batch, ImageOptimizer, Objective, cosine, optimize
 
 
@@ -52,7 +52,7 @@ def noise(count: int = 2) -> torch.Tensor:
 
 
 def test_a_set_has_its_shape_labels_and_losses(teacher):
-    made = BrightImages(Config()).synthesize(teacher, generator=seeded())
+    made = BrightImages(Config()).synthesize(SynthesisTask(teacher, generator=seeded()))
     assert made.images.shape == (5, 1, 16, 16)
     assert made.images.dtype == torch.float32
     assert not made.images.requires_grad
@@ -63,18 +63,18 @@ def test_a_set_has_its_shape_labels_and_losses(teacher):
 
 
 def test_final_losses_are_means_over_batches(teacher):
-    one = BrightImages(Config(images=2)).synthesize(teacher, generator=seeded())
+    one = BrightImages(Config(images=2)).synthesize(SynthesisTask(teacher, generator=seeded()))
     source = seeded()
     torch.randint(2**62, (), generator=source)
-    other = BrightImages(Config(images=2)).synthesize(teacher, generator=source)
-    both = BrightImages(Config(images=4)).synthesize(teacher, generator=seeded())
+    other = BrightImages(Config(images=2)).synthesize(SynthesisTask(teacher, generator=source))
+    both = BrightImages(Config(images=4)).synthesize(SynthesisTask(teacher, generator=seeded()))
     expected = (one.final_losses["level"] + other.final_losses["level"]) / 2
     assert both.final_losses["level"] == pytest.approx(expected)
 
 
 def test_a_larger_set_begins_with_the_smaller_one(teacher):
-    small = BrightImages(Config(images=4)).synthesize(teacher, generator=seeded())
-    large = BrightImages(Config(images=7)).synthesize(teacher, generator=seeded())
+    small = BrightImages(Config(images=4)).synthesize(SynthesisTask(teacher, generator=seeded()))
+    large = BrightImages(Config(images=7)).synthesize(SynthesisTask(teacher, generator=seeded()))
     assert torch.equal(large.images[:4], small.images)
     assert torch.equal(large.labels[:4], small.labels)
     assert not torch.equal(large.images[:2], large.images[2:4])
@@ -83,7 +83,8 @@ def test_a_larger_set_begins_with_the_smaller_one(teacher):
 def test_the_seed_decides_and_global_random_state_is_untouched(teacher):
     before = torch.get_rng_state()
     first, again, other = (
-        BrightImages(Config()).synthesize(teacher, generator=seeded(seed)).images for seed in (1, 1, 2)
+        BrightImages(Config()).synthesize(SynthesisTask(teacher, generator=seeded(seed))).images
+        for seed in (1, 1, 2)
     )
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first, again)
@@ -92,7 +93,7 @@ def test_the_seed_decides_and_global_random_state_is_untouched(teacher):
 
 def test_labels_are_drawn_from_all_classes(teacher):
     config = Config(images=400, batch_size=400, iterations=1)
-    labels = BrightImages(config).synthesize(teacher, generator=seeded()).labels
+    labels = BrightImages(config).synthesize(SynthesisTask(teacher, generator=seeded())).labels
     counts = torch.bincount(labels, minlength=10)
     assert len(counts) == 10
     assert counts.min() > 20
@@ -137,7 +138,11 @@ def test_an_optimised_batch_follows_its_rate_schedule(teacher):
 def test_progress_counts_over_the_whole_set(teacher):
     seen = []
     BrightImages(Config(images=4)).synthesize(
-        teacher, generator=seeded(), progress=lambda step, total, losses: seen.append((step, total, losses))
+        SynthesisTask(
+            teacher,
+            generator=seeded(),
+            progress=lambda step, total, losses: seen.append((step, total, losses)),
+        )
     )
     assert [(step, total) for step, total, _ in seen] == [(s, 50) for s in (10, 20, 25, 35, 45, 50)]
     assert seen[2][2]["level"] < seen[0][2]["level"]

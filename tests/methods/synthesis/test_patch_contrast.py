@@ -8,7 +8,7 @@ from timm.models.swin_transformer import window_partition
 
 from backbones.families.explicit import AttentionTaps, ExplicitSwinBlock
 from methods.synthesis.patch_contrast import neighbour_cosines, patch_contrast_loss, patch_maps
-from tests.methods.tiny import blobs, tiny
+from methods.testing.models import blobs, tiny
 
 
 def features(*shape: int) -> torch.Tensor:

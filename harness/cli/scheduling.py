@@ -1,0 +1,23 @@
+"""The scheduler that a command line chooses."""
+
+from __future__ import annotations
+
+from harness.cli.stopping import terminate_as_interrupt
+from harness.errors import UsageError
+from harness.execution.schedulers.base import Scheduler
+from harness.execution.schedulers.lazy import LazyScheduler
+from harness.execution.schedulers.registry import get_scheduler, scheduler_names
+from harness.planning.request import Machine
+
+
+def scheduler_of(machine: Machine) -> Scheduler:
+    """The scheduler of that name, made when its first stage runs; raises UsageError for an unknown name."""
+    if machine.scheduler not in scheduler_names():
+        raise UsageError(f"--scheduler {machine.scheduler}: one of {', '.join(scheduler_names())}")
+
+    def make() -> Scheduler:
+        made = get_scheduler(machine.scheduler)(machine.ray_address)
+        terminate_as_interrupt()  # ray.init installs a handler of its own
+        return made
+
+    return LazyScheduler(make)

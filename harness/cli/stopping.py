@@ -1,0 +1,41 @@
+"""How a verb ends on Ctrl-C or SIGTERM: status 130, what is kept, and the command to go on with."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@contextlib.contextmanager
+def stoppable(console: Console, what_is_kept: str, resume_with: Sequence[str] = ()) -> Iterator[None]:
+    """Ctrl-C and SIGTERM inside end with status 130, what is kept, and the command to go on with.
+
+    That command is the one that was given, with the words of `resume_with` that it lacks.
+    """
+    terminate_as_interrupt()
+    try:
+        yield
+    except KeyboardInterrupt:
+        given = sys.argv[1:]
+        command = shlex.join(["harness", *given, *(word for word in resume_with if word not in given)])
+        console.print(f"stopped. {what_is_kept}\n  {command}", markup=False, soft_wrap=True)
+        raise typer.Exit(130) from None
+
+
+def terminate_as_interrupt() -> None:
+    """SIGTERM ends this process as Ctrl-C does; to be called again where a library took the signal."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,83 @@
+"""What `harness tune` prints: the best settings of each method, the final comparison, where both are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.execution.run import RunOutcome
+from harness.planning.session import Session
+from harness.reporting.leaderboard import board_of
+from harness.tuning.tune import Tuned
+from results.renderers import render
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def print_tuned(tuned: Tuned, console: Console) -> None:
+    """Show what the search of one method found: settings before and after it, and the Pareto front."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    if tuned.best is None:
+        console.print(
+            f"{tuned.study}: no trial finished; {tuned.folder / 'trials.csv'} tells why", markup=False
+        )
+        return
+    objectives = tuned.facts["objective"].split(", ")
+    said = _valued(objectives, tuned.values)
+    before = (
+        f"; before the search {_valued(objectives, tuned.default_values)}" if tuned.default_values else ""
+    )
+    table = Table(
+        title=escape(f"{tuned.study}: best of {tuned.facts['trials']} trials, {said}{before}"),
+        title_justify="left",
+        caption="importance: share in the spread of the first objective (PED-ANOVA)"
+        if tuned.shares
+        else None,
+        caption_justify="left",
+    )
+    for column in ("setting", "before", "best", "importance"):
+        table.add_column(column, justify="left" if column == "setting" else "right")
+    for dimension in tuned.space.dimensions:
+        share = tuned.shares.get(dimension.name)
+        best = tuned.best.get(dimension.name, dimension.default)
+        importance = "" if share is None else f"{share:.2f}"
+        table.add_row(dimension.name, _short(dimension.default), _short(best), importance)
+    console.print(table)
+    for point in tuned.front:
+        console.print(
+            f"Pareto front: try {point['number']}, {_valued(objectives, point['values'])}", markup=False
+        )
+
+
+def print_board(outcome: RunOutcome, console: Console) -> None:
+    """Show the final comparison as a leaderboard."""
+    print(render(board_of(outcome.records), "table", console=console))
+    for note in outcome.notes:
+        console.print(f"note: {note}", markup=False)
+
+
+def print_closing(session: Session, path: Path, found: list[Tuned], uri: str, console: Console) -> None:
+    """Say what was compared, on what, and where the best settings and the comparison are kept."""
+    seeds = ", ".join(map(str, session.suite.seeds))
+    lines = [
+        f"Compared on the report split with seeds {seeds}; the search scored its tries on "
+        f"{found[0].facts['split']} and other seeds.",
+        *(
+            f"Best settings of {t.space.method}: {t.folder / 'best.yaml'}"
+            for t in found
+            if t.best is not None
+        ),
+        f"The comparison as a suite: {path} (MLflow: {uri})",
+    ]
+    console.print("\n".join(lines), markup=False, soft_wrap=True)
+
+
+def _valued(objectives: list[str], values: tuple[float, ...]) -> str:
+    return ", ".join(f"{name} {value:.2f}" for name, value in zip(objectives, values, strict=True))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

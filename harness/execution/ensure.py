@@ -1,0 +1,47 @@
+"""Makes what the store lacks: stages run under a live view, and what they took serves the next estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from harness.errors import HarnessError
+from harness.execution.progress_view import RunView
+from harness.execution.schedulers.base import Scheduler, Work
+from harness.planning.session import cores
+from harness.stages.base import RunContext, Stage, StageResult
+from harness.store import Store
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def ensure(
+    stages: Sequence[Stage],
+    context: RunContext,
+    store: Store,
+    scheduler: Scheduler,
+    console: Console,
+    *,
+    cached: int = 0,
+) -> dict[str, StageResult]:
+    """Run those stages that the store lacks; how each of them ended, by key.
+
+    The scheduler is used only if there are any. The view counts `cached` further stages as there already.
+    """
+    missing = [stage for stage in stages if not store.holds(stage.key)]
+    if not missing:
+        return {}
+    slots = max(1, cores() // context.threads)
+    with RunView(missing, cached + len(stages) - len(missing), store, slots, console) as view:
+        try:
+            return scheduler.run(Work(missing, context, view.on_event))
+        finally:
+            store.add_timings(view.time_left.seen)
+
+
+def require(stage: Stage, context: RunContext, store: Store, scheduler: Scheduler, console: Console) -> None:
+    """Make one stage's artifact where the store lacks it; raises HarnessError with the reason it failed."""
+    for result in ensure([stage], context, store, scheduler, console).values():
+        if result.status not in ("done", "cached"):
+            raise HarnessError(f"{stage.label}: {result.reason}")

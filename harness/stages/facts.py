@@ -1,0 +1,242 @@
+"""What a stage says of its artifact: typed, and written to the store and read from it here alone.
+
+    Facts              where it was made
+      SynthesisFacts   a set of images
+      StudentFacts     a quantized model
+      EvaluationFacts  a score
+
+A plug-in's stage kind brings a frozen dataclass of its own that derives from `Facts`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from harness.errors import ArtifactError
+from harness.store import Store
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.stages.base import Stage
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where an artifact was made."""
+
+    packages: Mapping[str, str]
+    """Distribution -> version, of those that decide a number."""
+    python: str
+    """Version of the interpreter."""
+    device: str
+    """Name of the GPU, or `cpu` with the machine's architecture."""
+    threads: int
+    """CPU threads that the stage used."""
+
+    def as_text(self) -> dict[str, str]:
+        """One flat mapping, as records keep it."""
+        return {
+            **self.packages,
+            "python": self.python,
+            "device": self.device,
+            "threads": str(self.threads),
+        }
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an artifact cost, its parents included; None where that kind of work took no part."""
+
+    synthesis_seconds: float | None = None
+    quantization_seconds: float | None = None
+    """Calibration and training, without synthesis and without what only looked at the student."""
+    evaluation_seconds: float | None = None
+    peak_memory_mb: float = 0.0
+    """The highest peak of all, of the process on a CPU, of the allocator on a GPU."""
+
+    @property
+    def making_seconds(self) -> float:
+        """Seconds of synthesis and quantization together."""
+        return (self.synthesis_seconds or 0.0) + (self.quantization_seconds or 0.0)
+
+    def after(self, parent: Cost) -> Cost:
+        """This cost with that of the work before it: seconds of both, the higher of the memory peaks."""
+        peak = max(parent.peak_memory_mb, self.peak_memory_mb)
+        return dataclasses.replace(parent, **{**self.known(), "peak_memory_mb": peak})
+
+    def known(self) -> dict[str, float]:
+        """Name -> value of what was measured."""
+        values = dataclasses.asdict(self)
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class StudentRecipe:
+    """All that is needed to build a quantized model again, before its state is loaded."""
+
+    engine: str
+    """Name of the registered engine."""
+    engine_config: Mapping[str, Any]
+    """Every hyper-parameter of the engine."""
+    bits: str
+    """Weight and activation widths, such as `w4a4`."""
+    scope: str
+    """Which parts of a detector are quantized alike; see `methods.scope`."""
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> StudentRecipe:
+        """The recipe that the settings of a `quantize` stage hold."""
+        return cls(**{f.name: settings[f.name] for f in dataclasses.fields(cls)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What every artifact says of itself."""
+
+    environment: Environment
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, every field included."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls: type[AnyFacts], data: object) -> AnyFacts:
+        """The inverse of `to_json`; raises ValueError for unknown and for missing keys, at any depth."""
+        return _read(cls, data)
+
+
+AnyFacts = TypeVar("AnyFacts", bound=Facts)
+_Data = TypeVar("_Data")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesisFacts(Facts):
+    """What is known of a set of images."""
+
+    cost: Cost
+    synthetic_images: int
+    """Number of images."""
+    final_losses: Mapping[str, float]
+    """Loss term -> its value at the last iteration, averaged over the batches."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the record should know."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentFacts(Facts):
+    """What is known of a quantized model."""
+
+    recipe: StudentRecipe
+    cost: Cost
+    synthetic_images: int
+    """Number of images that it was made from."""
+    final_losses: Mapping[str, float] = field(default_factory=dict)
+    """As in SynthesisFacts, of images made along the way; empty where a stage before made them."""
+    oracle: float | None = None
+    """Best score over the epochs on the report split (percent), where somebody asked for it."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the record should know, of its images too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationFacts(Facts):
+    """What is known of a score."""
+
+    metrics: Mapping[str, float]
+    """Metric -> value; accuracies and agreements in percent."""
+    metric: str
+    """The metric that ranks."""
+    images: int
+    """Number of images that were evaluated."""
+    samples: str
+    """Digest of the samples; of synthetic images the key of their stage."""
+    whole: bool
+    """Whether the samples are the data set's whole official evaluation set."""
+    labelled: bool
+    """Whether the samples have true labels."""
+    cost: Cost
+    images_per_second: float
+    synthetic_images: int = 0
+    """Number of images that the student was made from; 0 for full precision."""
+    finished_at: str
+    """ISO 8601, UTC."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the record should know, of the student and its images too."""
+
+    def costs(self) -> dict[str, float]:
+        """Name -> value of every cost and count, as records keep them."""
+        return {
+            **self.cost.known(),
+            "images_per_second": self.images_per_second,
+            "synthetic_images": self.synthetic_images,
+        }
+
+
+def write_artifact(
+    store: Store, stage: Stage, tensors: Mapping[str, Tensor], facts: Facts, seconds: float
+) -> None:
+    """Publish what a stage made; `seconds` is the wall-clock of the whole stage."""
+    head = {"kind": stage.kind, "label": stage.label, "seconds": seconds}
+    store.write(stage.key, tensors, {**head, "facts": facts.to_json()})
+
+
+def read_facts(store: Store, key: str, kind: type[AnyFacts]) -> AnyFacts:
+    """The facts of an artifact; raises ArtifactError when it is absent, damaged or of another kind."""
+    try:
+        return kind.from_json(store.meta(key).get("facts"))
+    except ValueError as error:
+        raise ArtifactError(f"artifact {key} is damaged: {error}") from None
+
+
+def evaluation_facts(store: Store, key: str) -> EvaluationFacts:
+    """The facts of a score; raises ArtifactError as `read_facts` does."""
+    return read_facts(store, key, EvaluationFacts)
+
+
+def student_facts(store: Store, key: str) -> StudentFacts:
+    """The facts of a quantized model; raises ArtifactError as `read_facts` does."""
+    return read_facts(store, key, StudentFacts)
+
+
+def synthesis_facts(store: Store, key: str) -> SynthesisFacts:
+    """The facts of a set of images; raises ArtifactError as `read_facts` does."""
+    return read_facts(store, key, SynthesisFacts)
+
+
+def _read(cls: type[_Data], data: object) -> _Data:
+    """A dataclass from the JSON of its fields."""
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{cls.__name__} is no mapping of names to values")
+    wanted = typing.get_type_hints(cls)
+    unknown, missing = sorted(set(data) - set(wanted)), sorted(set(wanted) - set(data))
+    if unknown or missing:
+        faults = [f"unknown {', '.join(unknown)}"] * bool(unknown)
+        faults += [f"missing {', '.join(missing)}"] * bool(missing)
+        raise ValueError(f"{cls.__name__} has other keys than it should: {'; '.join(faults)}")
+    return cls(**{name: _value(f"{cls.__name__}.{name}", wanted[name], data[name]) for name in wanted})
+
+
+def _value(name: str, wanted: Any, value: object) -> Any:
+    """One field's value, as the type that its annotation names."""
+    if dataclasses.is_dataclass(wanted):
+        return _read(typing.cast(type, wanted), value)
+    kinds = _json_types(wanted)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise ValueError(f"{name} is {value!r}")
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _json_types(wanted: Any) -> tuple[type, ...]:
+    """What JSON gives for a field of this type."""
+    if isinstance(wanted, types.UnionType):
+        return tuple(kind for part in typing.get_args(wanted) for kind in _json_types(part))
+    origin = typing.get_origin(wanted) or wanted
+    if origin is tuple:
+        return (list, tuple)
+    return (int, float) if origin is float else (origin,)

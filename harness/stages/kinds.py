@@ -1,0 +1,78 @@
+"""Stage kinds by name: the function that does the work and the facts that its artifacts have.
+
+Outsiders' kinds come in through a module with a top-level `STAGE_KINDS`, a tuple of `StageKind`, that the run
+context names: every process imports it before its first stage.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+
+from backbones.names import suggestion
+from harness.stages.agreement import agree
+from harness.stages.base import StageFunction
+from harness.stages.evaluate import evaluate
+from harness.stages.facts import EvaluationFacts, Facts, StudentFacts, SynthesisFacts
+from harness.stages.quantize import quantize
+from harness.stages.synthesize import synthesize
+
+
+@dataclass(frozen=True)
+class StageKind:
+    """One kind of work."""
+
+    name: str
+    """What `Stage.kind` says."""
+    function: StageFunction
+    """Does the work; any exception it raises becomes the stage's failure."""
+    facts: type[Facts]
+    """The class of the facts that the function gives."""
+
+
+class UnknownKind(ValueError):
+    """A stage kind that is not registered."""
+
+
+_BUILT_IN = (
+    StageKind("synthesize", synthesize, SynthesisFacts),
+    StageKind("quantize", quantize, StudentFacts),
+    StageKind("evaluate", evaluate, EvaluationFacts),
+    StageKind("agree", agree, EvaluationFacts),
+)
+_kinds = {kind.name: kind for kind in _BUILT_IN}
+
+
+def kind_names() -> list[str]:
+    """Every registered kind, built-in ones first."""
+    return list(_kinds)
+
+
+def get_kind(name: str) -> StageKind:
+    """The kind of that name; raises UnknownKind with near names."""
+    if name not in _kinds:
+        raise UnknownKind(f"unknown stage kind '{name}'{suggestion(name, _kinds)}")
+    return _kinds[name]
+
+
+def register_kind(kind: StageKind) -> None:
+    """Make a kind known in this process; again is harmless. Raises ValueError when the name is taken."""
+    if _kinds.setdefault(kind.name, kind) != kind:
+        raise ValueError(f"the stage kind '{kind.name}' is taken; give yours another name")
+
+
+def unregister_kind(name: str) -> None:
+    """Forget a kind; nothing happens where it is not known."""
+    _kinds.pop(name, None)
+
+
+def load_kinds(module: str) -> None:
+    """Register the `STAGE_KINDS` of an importable module.
+
+    Raises ImportError when there is no such module, and ValueError when it offers no kinds.
+    """
+    offered = getattr(importlib.import_module(module), "STAGE_KINDS", ())
+    if not offered:
+        raise ValueError(f"the module {module} has no STAGE_KINDS")
+    for kind in offered:
+        register_kind(kind)

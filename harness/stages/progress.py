@@ -1,0 +1,41 @@
+"""How a running stage speaks with the processes that wait for it: progress, reports, a request to stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from harness.stages.base import StageStopped
+from harness.store import Store
+
+_INTERVAL_SECONDS = 0.3
+"""Least time between two progress files of one stage."""
+
+
+class StageProgress:
+    """A `methods.base.Progress` that writes into the store, and two more things a watched stage needs."""
+
+    def __init__(self, store: Store, key: str, on_report: Callable[[], None] = lambda: None) -> None:
+        self._store, self._key, self._on_report = store, key, on_report
+        self._start = self._last = time.time()
+        self._reports: dict[int, float] = {}
+
+    def __call__(self, step: int, total: int, losses: Mapping[str, float]) -> None:
+        """Say how far the stage is; written a few times a second at most."""
+        now = time.time()
+        if now - self._last >= _INTERVAL_SECONDS:
+            self._last = now
+            self._store.write_progress(
+                self._key, {"step": step, "total": total, "losses": dict(losses), "started": self._start}
+            )
+
+    def report(self, step: int, value: float) -> None:
+        """Say what the stage scores at this step; every report is written at once."""
+        self._reports[step] = value
+        self._store.write_reports(self._key, self._reports)
+        self._on_report()
+
+    def stop_if_asked(self) -> None:
+        """Raise StageStopped if somebody asked this stage to stop."""
+        if self._store.is_asked_to_stop(self._key):
+            raise StageStopped("the search asked it to stop")

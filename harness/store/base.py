@@ -1,0 +1,127 @@
+"""What a store promises: artifacts by content key, signals between processes, timings.
+
+A store is shared by every process of a run, on one machine or several. It keeps plain descriptions and
+tensors; what a description means is the business of `harness.stages.facts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Artifacts(Protocol):
+    """Finished stages by content key, why others gave nothing, and who makes which."""
+
+    def write(self, key: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Publish an artifact whole or not at all; an older one under the same key is replaced.
+
+        `meta` holds plain JSON values; raises TypeError for any other.
+        """
+        ...
+
+    def meta(self, key: str) -> dict[str, Any]:
+        """The artifact's description; raises ArtifactError when it is absent, torn or altered."""
+        ...
+
+    def tensors(self, key: str) -> dict[str, Tensor]:
+        """The artifact's tensors, on the CPU; raises ArtifactError when they fail their checksum."""
+        ...
+
+    def verify(self, key: str) -> None:
+        """Raise ArtifactError unless the artifact is there, whole and unaltered."""
+        ...
+
+    def holds(self, key: str) -> bool:
+        """Whether a usable artifact is there."""
+        ...
+
+    def is_damaged(self, key: str) -> bool:
+        """Whether something lies under the key that cannot be used."""
+        ...
+
+    def write_failure(self, key: str, failure: Mapping[str, Any]) -> None:
+        """Remember why a stage failed."""
+        ...
+
+    def failure(self, key: str) -> dict[str, Any] | None:
+        """Why the stage failed when it last ran; None where it did not."""
+        ...
+
+    def clear_failure(self, key: str) -> None:
+        """Forget a failure, since the stage succeeded."""
+        ...
+
+    def claim(self, key: str) -> AbstractContextManager[None]:
+        """Hold the stage inside the block; waits while another live process makes it."""
+        ...
+
+
+class Signals(Protocol):
+    """What running stages say on the way, and what they are asked."""
+
+    def write_progress(self, key: str, progress: Mapping[str, Any]) -> None:
+        """Say how far a running stage is."""
+        ...
+
+    def progress(self, key: str) -> dict[str, Any] | None:
+        """What a running stage last said; None where it said nothing or has ended."""
+        ...
+
+    def clear_progress(self, key: str) -> None:
+        """Forget the progress of a stage that has ended."""
+        ...
+
+    def write_reports(self, key: str, reports: Mapping[int, float]) -> None:
+        """Say what a running stage scored so far: step -> value."""
+        ...
+
+    def reports(self, key: str) -> dict[int, float]:
+        """What a stage scored on the way, step -> value; empty where it said nothing."""
+        ...
+
+    def ask_to_stop(self, key: str) -> None:
+        """Ask a running stage to stop at its next report or epoch."""
+        ...
+
+    def is_asked_to_stop(self, key: str) -> bool:
+        """Whether the stage should stop."""
+        ...
+
+    def clear_reports(self, key: str) -> None:
+        """Forget the reports of an earlier run of the stage, and a request to stop it."""
+        ...
+
+
+class Timings(Protocol):
+    """How long stages took, for estimates."""
+
+    def timings(self) -> dict[str, float]:
+        """Seconds that a stage took, by `Stage.timing_name`, as seen on this store."""
+        ...
+
+    def add_timings(self, seen: Mapping[str, float]) -> None:
+        """Merge new timings; the latest wins."""
+        ...
+
+
+class Store(Artifacts, Signals, Timings, Protocol):
+    """Everything that outlives a process."""
+
+    @property
+    def root(self) -> Path:
+        """Folder of the store; databases, studies and pictures lie in it too."""
+        ...
+
+    def __hash__(self) -> int:
+        """Stores of one root are equal and hash alike, so that what was read can be remembered by store."""
+        ...
+
+    def create(self) -> Store:
+        """This store, ready to be written; raises OSError where that is not allowed."""
+        ...

@@ -1,0 +1,69 @@
+"""Files that appear whole or not at all, and locks between processes. Knows nothing about what they hold."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write the file whole: beside its place, flushed to the disk, then renamed.
+
+    Missing folders are made; a link is followed. What is no regular file, such as /dev/stdout, is written to
+    directly. With `durable=False` the file is still whole for every reader, but may be lost with the power.
+    """
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Write UTF-8 text as `write_bytes` does."""
+    write_bytes(path, text.encode("utf-8"), durable=durable)
+
+
+def write_json(path: Path, value: Any, *, indent: int | None = None, durable: bool = True) -> None:
+    """Write a value that `json.dumps` takes, as `write_bytes` does; raises TypeError for any other."""
+    write_text(path, json.dumps(value, indent=indent), durable=durable)
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file; None where the file is missing or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file at `path`; waits while another process holds it.
+
+    The lock is advisory and belongs to the process: the kernel drops it when the process ends, however it
+    ends. The file itself stays, since removing it would let two processes hold two files of one name.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)

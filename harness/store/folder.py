@@ -1,0 +1,34 @@
+"""The store in a folder, on a disk that all processes of a run share.
+
+STORE/artifacts/<key>/{meta.json, data.safetensors}    finished stages
+STORE/failures/<key>.json                              why a stage gave nothing when it last ran
+STORE/claims/<key>.lock                                locked by the process that makes the artifact
+STORE/partial/                                         artifacts that are being written
+STORE/progress/<key>.json                              how far a running stage is
+STORE/reports/<key>.json                               what a watched stage scored on the way
+STORE/reports/<key>.stop                               somebody asks that stage to stop
+STORE/timings.json                                     seconds that stages took, for estimates
+STORE/mlflow.db                                        written by `results.tracking`
+STORE/pictures/SUITE/                                  written by `harness.reporting.detection_pictures`
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.store.artifacts import ArtifactFolder
+from harness.store.signals import SignalFolder
+from harness.store.timings import TimingsFile
+
+_FOLDERS = ("artifacts", "failures", "claims", "progress", "reports", "partial")
+
+
+@dataclass(frozen=True)
+class FolderStore(ArtifactFolder, SignalFolder, TimingsFile):
+    """Implements `harness.store.base.Store` under one absolute path; equal where the path is."""
+
+    def create(self) -> FolderStore:
+        """Make the folders; raises OSError where that is not allowed."""
+        for name in _FOLDERS:
+            (self.root / name).mkdir(parents=True, exist_ok=True)
+        return self

@@ -1,0 +1,27 @@
+"""Seconds that stages took on a store, in one file, so that the next plan can say how long it will take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.store.files import locked, read_json, write_json
+
+
+@dataclass(frozen=True)
+class TimingsFile:
+    """Implements `harness.store.base.Timings` in a folder."""
+
+    root: Path
+
+    def timings(self) -> dict[str, float]:
+        """Seconds that a stage took, by `Stage.timing_name`, as seen on this store."""
+        seen: dict[str, float] = read_json(self.root / "timings.json") or {}
+        return seen
+
+    def add_timings(self, seen: Mapping[str, float]) -> None:
+        """Merge new timings; the latest wins."""
+        if seen:
+            with locked(self.root / "claims" / "timings.lock"):
+                write_json(self.root / "timings.json", {**self.timings(), **seen})

@@ -1,0 +1,211 @@
+"""Everything that is known of a search before its first try, checked: subject, space, scoring, limits, study.
+
+Starts no work; what has to be made before the first try is named here and made by `harness.tuning.tune`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from backbones.names import suggestion
+from harness.errors import UsageError
+from harness.planning.expansion import StageBuilder
+from harness.planning.request import Request
+from harness.planning.session import cores, open_workbench
+from harness.stages.base import RunContext, Stage
+from harness.suites.suite import Suite, engines_of
+from harness.tuning import studies
+from harness.tuning.objectives import DIRECTIONS, AgreementWatch, TaskWatch, parse_objectives, quality_of
+from harness.tuning.options import TuneOptions
+from harness.tuning.search import Limits, Subject
+from harness.tuning.space import Space, declared_space
+from harness.tuning.storage import open_storage
+from methods.registry import UnknownName, get_method
+from tasks.base import DataError
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+    from optuna.study import Study
+
+PROBE_SEED = 10_007
+"""Seed of the images on which agreement is measured: none that a suite would use for its own."""
+PROBE_IMAGES = 128
+"""Number of these images."""
+PROBES = ("fdd", "psaq_vit")
+"""Methods whose images measure agreement, the first that supports the backbone. On 37 students of two
+searches at W3A3 on digits, agreement on FDD's images ranked them most like their accuracy (Spearman 0.70 and
+0.88), before MimiQ's (0.64, 0.83), SMI's (0.51, 0.59), PSAQ-ViT's (0.54, 0.43) and noise (0.24, 0.55)."""
+_MOST_GRID_POINTS = 10_000
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A checked search."""
+
+    options: TuneOptions
+    builder: StageBuilder
+    context: RunContext
+    """With the watch that scores students while they train."""
+    subject: Subject
+    space: Space
+    storage: BaseStorage
+    name: str
+    """Name of the study, and of its folder in the store."""
+    grid: tuple[Mapping[str, Any], ...]
+    """The points of a grid search; empty for every other sampler."""
+
+    @property
+    def scored_on(self) -> Stage:
+        """What every try is scored with: synthetic images, or the teacher's answers on the tuning split."""
+        return self.subject.probe or self.subject.reference
+
+    @property
+    def split(self) -> str:
+        """What the tries' values were measured on, in words."""
+        return "synthetic images" if self.subject.probe else "tune"
+
+    @property
+    def limits(self) -> Limits:
+        """When to stop asking; a grid ends with its points."""
+        options = self.options
+        trials = min(options.trials, len(self.grid) + 1) if self.grid else options.trials
+        jobs = options.jobs or max(1, cores() // self.context.threads)
+        return Limits(trials, options.seconds, jobs)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What makes this search what it is, in plain JSON: only the same search may go on with its study."""
+        subject, suite = self.subject, self.builder.suite
+        facts: dict[str, Any] = {
+            "method": subject.method,
+            "engine": subject.engine,
+            "backbone": subject.backbone,
+            "weights": self.builder.weights_sha256[subject.backbone][:16],
+            "bits": str(subject.bits),
+            "suite": suite.name,
+            "task": suite.task,
+            "budget": suite.budget,
+            "scope": suite.scope,
+            "seeds": list(subject.seeds),
+            "objectives": list(subject.objectives),
+            "scored on": self.scored_on.key,
+            "space": [dimension.to_json() for dimension in self.space.dimensions],
+        }
+        as_stored: dict[str, Any] = json.loads(json.dumps(facts))
+        return as_stored
+
+    def open_study(self) -> Study:
+        """The study, new or to be resumed; raises UsageError where that cannot be."""
+        options, jobs = self.options, self.limits.jobs
+        reports = self.context.watch.reports if self.context.watch else 1
+        several = len(self.subject.objectives) > 1
+        return studies.open_study(
+            self.storage,
+            self.name,
+            self.facts,
+            [DIRECTIONS[name] for name in self.subject.objectives],
+            sampler=lambda before: studies.make_sampler(options.sampler, options.seed + 1000 * before, jobs),
+            pruner=studies.make_pruner("none" if several else options.pruner or "median", reports),
+            resume=options.resume,
+        )
+
+
+def prepare(request: Request, options: TuneOptions) -> Preparation:
+    """Check a search of the request's one method; raises UsageError with what is wrong."""
+    _refuse_unknown_words(options)
+    builder, context = open_workbench(request)
+    subject = _subject(builder, options, context.device)
+    space = declared_space(
+        subject.method,
+        subject.engine,
+        builder.synthesis_config(subject.method, subject.engine),
+        builder.engine_config(subject.method, subject.engine),
+        options.space,
+    )
+    grid = space.grid(options.grid_points, _MOST_GRID_POINTS) if options.sampler == "grid" else []
+    probe = subject.probe
+    watch = AgreementWatch(probe.key) if probe else TaskWatch(builder.suite.task, subject.reference.key)
+    return Preparation(
+        options=options,
+        builder=builder,
+        context=dataclasses.replace(context, watch=watch),
+        subject=subject,
+        space=space,
+        name=_study_name(options, builder.suite, subject),
+        storage=open_storage(options.storage, context.store),
+        grid=tuple(grid),
+    )
+
+
+def _subject(builder: StageBuilder, options: TuneOptions, device: str) -> Subject:
+    suite = builder.suite
+    method = get_method(_one(suite.methods, "method"))
+    backbone, bits = _one(suite.backbones, "backbone"), _one(suite.bits, "bits")
+    engine = _one(engines_of(suite, method), "engine")
+    objectives = parse_objectives(options.objective, method.data_use, device)
+    if len(objectives) > 1 and options.pruner not in (None, "none"):
+        raise UsageError(f"--pruner {options.pruner}: a search with several objectives is not pruned")
+    probed = quality_of(objectives) == "agreement"
+    try:
+        reference = builder.reference(backbone, "tune")
+        probe = _probe(builder, options.probe or _own_probe(backbone), backbone) if probed else None
+    except DataError as error:
+        raise UsageError(str(error)) from None
+    return Subject(method.name, engine, backbone, bits, suite.seeds, objectives, reference, probe)
+
+
+def _own_probe(backbone: str) -> str:
+    from backbones import SPECS
+
+    for name in PROBES:
+        synthesizer = get_method(name).synthesizer
+        if synthesizer is not None and SPECS[backbone].family in synthesizer.families:
+            return name
+    raise UsageError(f"--objective agreement: no method makes images for {backbone} by itself")
+
+
+def _probe(builder: StageBuilder, name: str, backbone: str) -> Stage:
+    """Synthesis of the held-out images: a method's own defaults, another seed than any suite's."""
+    try:
+        method = get_method(name)
+    except UnknownName as error:
+        raise UsageError(f"--probe: {error}") from None
+    if method.synthesizer is None or method.synthesizer.needs_student or method.synthesizer.needs_real_images:
+        raise UsageError(f"--probe {name}: a method that makes images from the teacher alone, such as fdd")
+    probed = builder.varied(name, {"images": PROBE_IMAGES})
+    return probed.synthesis(name, method.engine or "psaq_ptq", backbone, PROBE_SEED)
+
+
+def _study_name(options: TuneOptions, suite: Suite, subject: Subject) -> str:
+    parts = (suite.name, subject.method, subject.engine, subject.backbone, str(subject.bits))
+    name = options.study or "-".join((*parts, *subject.objectives))
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise UsageError(f"--study {name}: letters, digits, '.', '_' and '-' only")
+    return name
+
+
+def _one(values: Sequence[Value], what: str) -> Value:
+    if len(values) == 1:
+        return values[0]
+    there = ", ".join(map(str, values)) or "none"
+    raise UsageError(f"a search is about one {what}, here are {there}: choose with --{what}")
+
+
+def _refuse_unknown_words(options: TuneOptions) -> None:
+    faults = [
+        f"--{option} {value}: unknown{suggestion(value, known)}"
+        for option, value, known in (
+            ("sampler", options.sampler, studies.SAMPLERS),
+            ("pruner", options.pruner, studies.PRUNERS),
+        )
+        if value is not None and value not in known
+    ]
+    if faults:
+        raise UsageError.of(faults)

@@ -1,0 +1,204 @@
+"""The training loop of quantization-aware engines: a student learns from the teacher on synthetic images.
+
+Source: MaskAQ's released code (maskaq spec 4, mimiq spec 4). Knows nothing about what is quantized.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from backbones.base import Backbone
+from backbones.families.explicit import AttentionTaps
+from methods.base import QuantizationTask, TrainingFailed
+from methods.engines.augmentation import training_view
+from methods.engines.distillation import (
+    entropy_of_difference,
+    masked_head_distillation,
+    structural_head_distillation,
+)
+from methods.engines.training_settings import TrainingSettings
+
+_REPORTS_PER_EPOCH = 4
+
+
+def train(
+    student: nn.Module,
+    task: QuantizationTask,
+    settings: TrainingSettings,
+    *,
+    after_first_epoch: Callable[[nn.Module], None],
+) -> None:
+    """Train `student` in place; it stays in evaluation mode, as in the released code.
+
+    `after_first_epoch` is called once the student has seen its first images, with or without steps on them:
+    where an engine closes the ranges that quantizers take from what they see. Raises TrainingFailed naming
+    the epoch and step at which the loss was not finite; ValueError where the settings cannot train this
+    teacher's student.
+    """
+    _require_trainable(settings, task.teacher)
+    images = task.source.first(student).images
+    student.requires_grad_(True)
+    optimizer = torch.optim.SGD(
+        student.parameters(),
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        nesterov=settings.momentum > 0,
+        weight_decay=settings.weight_decay,
+    )
+    for epoch in range(settings.epochs):
+        if epoch > 0:
+            optimizer.zero_grad()
+            refreshed = task.source.refreshed(epoch, student)
+            images = images if refreshed is None else refreshed.images
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate_at(epoch, settings)
+        if epoch >= settings.warmup_epochs:
+            _Epoch(student, task, settings, optimizer, epoch).run(images)
+        elif epoch == 0:
+            _show_one_batch(student, images, task, settings)
+        if epoch == 0:
+            after_first_epoch(student)
+        if task.on_epoch is not None:
+            task.on_epoch(epoch, student)
+    optimizer.zero_grad()
+    student.requires_grad_(False)
+    if not all(torch.stack([p.isfinite().all() for p in student.parameters()]).tolist()):
+        raise TrainingFailed(
+            "the last training step left parameters that are not finite: lower learning_rate"
+        )
+
+
+def learning_rate_at(epoch: int, settings: TrainingSettings) -> float:
+    """eta_min + (lr - eta_min) (1 + cos(pi (epoch + 1) / epochs)) / 2: stepped at the start of an epoch."""
+    lowest = settings.eta_min_fraction * settings.learning_rate
+    phase = math.pi * (epoch + 1) / settings.epochs
+    return lowest + (settings.learning_rate - lowest) * (1 + math.cos(phase)) / 2
+
+
+def head_distillation(
+    teacher: list[Tensor], student: list[Tensor], settings: TrainingSettings, *, prefix_tokens: int
+) -> Tensor:
+    """Distance of attention outputs, a list of layers each (B, H, N, d), on every token but CLS.
+
+    The detection tokens of YOLOS carry its whole answer, so of the `prefix_tokens` only CLS is left out.
+    """
+    skipped = min(1, prefix_tokens)
+    if settings.head_distillation == "structural":
+        return structural_head_distillation(teacher, student, prefix_tokens=skipped)
+    return masked_head_distillation(
+        teacher,
+        student,
+        prefix_tokens=skipped,
+        ratio=settings.masked_ratio,
+        weight=settings.masked_weight,
+    )
+
+
+class _Epoch:
+    """One pass over the images, with a report a few times on the way."""
+
+    def __init__(
+        self,
+        student: nn.Module,
+        task: QuantizationTask,
+        settings: TrainingSettings,
+        optimizer: torch.optim.Optimizer,
+        epoch: int,
+    ) -> None:
+        self.student = student
+        self.task = task
+        self.teacher = task.teacher
+        self.settings = settings
+        self.optimizer = optimizer
+        self.epoch = epoch
+
+    def run(self, images: Tensor) -> None:
+        """Train on every image once, in random order."""
+        order = torch.randperm(len(images), generator=self.task.generator).to(images.device)
+        batches = torch.split(order, self.settings.batch_size)
+        report_every = math.ceil(len(batches) / _REPORTS_PER_EPOCH)
+        pending: list[dict[str, Tensor]] = []
+        heads = self.settings.head_distillation != "none"
+        with (
+            AttentionTaps(self.teacher.model, outputs=heads) as teacher_taps,
+            AttentionTaps(self.student, outputs=heads) as student_taps,
+        ):
+            for step, indices in enumerate(batches):
+                view = _view(images[indices], self.task, self.settings)
+                losses = self._losses(view, teacher_taps, student_taps)
+                self.optimizer.zero_grad()
+                torch.autograd.backward(torch.stack(list(losses.values())).sum())
+                self.optimizer.step()
+                pending.append({name: loss.detach() for name, loss in losses.items()})
+                if len(pending) == report_every or step + 1 == len(batches):
+                    self._report(pending, step, len(batches))
+                    pending = []
+
+    def _losses(
+        self, view: Tensor, teacher_taps: AttentionTaps, student_taps: AttentionTaps
+    ) -> dict[str, Tensor]:
+        """The weighted terms; their sum is minimised."""
+        settings = self.settings
+        with torch.no_grad():
+            expected = self.teacher.model(view)
+        answer = self.student(view)
+        adadfq = settings.distillation == "adadfq"
+        distil = entropy_of_difference if adadfq else self.teacher.guidance.distillation
+        losses = {"logits": distil(expected, answer, settings.temperature)}
+        if settings.head_distillation != "none":
+            heads = head_distillation(
+                teacher_taps.outputs,
+                student_taps.outputs,
+                settings,
+                prefix_tokens=self.teacher.prefix_tokens,
+            )
+            losses["heads"] = settings.head_coefficient * heads
+        return losses
+
+    def _report(self, pending: list[dict[str, Tensor]], step: int, steps: int) -> None:
+        """Read the losses since the last report, all at once, and check them."""
+        names = list(pending[0])
+        table = torch.stack([torch.stack(list(losses.values())) for losses in pending]).cpu()
+        for offset, row in enumerate(table):
+            if not row.isfinite().all():
+                where = step - len(pending) + 1 + offset
+                raise TrainingFailed(
+                    f"the loss is not finite at epoch {self.epoch}, step {where} of {steps}: "
+                    f"{dict(zip(names, row.tolist(), strict=True))}; lower learning_rate"
+                )
+        means = dict(zip(names, table.mean(dim=0).tolist(), strict=True))
+        self.task.progress(self.epoch * steps + step + 1, self.settings.epochs * steps, means)
+
+
+def _require_trainable(settings: TrainingSettings, teacher: Backbone) -> None:
+    if settings.warmup_epochs >= settings.epochs:
+        raise ValueError(
+            f"warmup_epochs={settings.warmup_epochs} leaves none of the {settings.epochs} epochs "
+            "to train in: raise epochs or lower warmup_epochs"
+        )
+    if settings.distillation == "adadfq" and teacher.spec.is_detector:
+        raise ValueError(
+            f"distillation=adadfq compares class logits and {teacher.spec.name} is a detector: choose kl"
+        )
+
+
+def _view(images: Tensor, task: QuantizationTask, settings: TrainingSettings) -> Tensor:
+    if not settings.augment:
+        return images
+    return training_view(
+        images, task.teacher, crop_scale_min=settings.crop_scale_min, generator=task.generator
+    )
+
+
+def _show_one_batch(
+    student: nn.Module, images: Tensor, task: QuantizationTask, settings: TrainingSettings
+) -> None:
+    """All that a first epoch without steps leaves behind: what quantizers see of one augmented batch."""
+    order = torch.randperm(len(images), generator=task.generator)
+    chosen = order[: settings.batch_size].to(images.device)
+    with torch.no_grad():
+        student(_view(images[chosen], task, settings))

@@ -1,0 +1,133 @@
+"""Facts come back from the store as they went in, or are refused as damaged."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from harness.errors import ArtifactError
+from harness.stages.base import Stage
+from harness.stages.facts import (
+    Cost,
+    Environment,
+    EvaluationFacts,
+    StudentFacts,
+    StudentRecipe,
+    SynthesisFacts,
+    evaluation_facts,
+    read_facts,
+    student_facts,
+    synthesis_facts,
+    write_artifact,
+)
+from harness.store import Store, open_store
+
+ENVIRONMENT = Environment(packages={"torch": "2.9"}, python="3.12", device="cpu (x)", threads=2)
+IMAGES = SynthesisFacts(
+    environment=ENVIRONMENT,
+    cost=Cost(synthesis_seconds=3.0, peak_memory_mb=100.0),
+    synthetic_images=32,
+    final_losses={"variation": 0.25},
+    notes=("a", "b"),
+)
+STUDENT = StudentFacts(
+    environment=ENVIRONMENT,
+    recipe=StudentRecipe("lsq_qat", {"epochs": 2, "heads": [1, 2]}, "w4a4", "whole"),
+    cost=Cost(synthesis_seconds=3.0, quantization_seconds=2.0, peak_memory_mb=100.0),
+    synthetic_images=32,
+)
+SCORE = EvaluationFacts(
+    environment=ENVIRONMENT,
+    metrics={"top1": 50.0, "kl": float("inf")},
+    metric="top1",
+    images=500,
+    samples="digest",
+    whole=True,
+    labelled=False,
+    cost=Cost(evaluation_seconds=1.0, peak_memory_mb=90),
+    images_per_second=500.0,
+    finished_at="2025-01-01T00:00:00Z",
+)
+READERS = {SynthesisFacts: synthesis_facts, StudentFacts: student_facts, EvaluationFacts: evaluation_facts}
+STAGE = Stage("evaluate", "a score", {}, {}, "k")
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return open_store(tmp_path).create()
+
+
+def write_json(store: Store, facts: object) -> None:
+    store.write("k", {}, {"kind": "evaluate", "facts": facts})
+
+
+@pytest.mark.parametrize("facts", [IMAGES, STUDENT, SCORE], ids=lambda facts: type(facts).__name__)
+def test_facts_come_back_as_written(store, facts):
+    write_artifact(store, STAGE, {}, facts, seconds=1.5)
+    assert READERS[type(facts)](store, "k") == facts
+    head = {name: value for name, value in store.meta("k").items() if name != "facts"}
+    assert head == {"kind": "evaluate", "label": "a score", "seconds": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"surprise": 1}, "EvaluationFacts.*unknown surprise"),
+        ({"metric": None}, r"EvaluationFacts\.metric is None"),
+        ({"images": True}, r"EvaluationFacts\.images is True"),
+        ({"whole": 1}, r"EvaluationFacts\.whole is 1"),
+        ({"cost": {"seconds": 1.0}}, "Cost.*unknown seconds; missing"),
+        ({"environment": []}, "Environment is no mapping"),
+    ],
+)
+def test_facts_of_another_form_are_refused(store, change, message):
+    write_json(store, {**SCORE.to_json(), **change})
+    with pytest.raises(ArtifactError, match=f"artifact k is damaged: {message}"):
+        evaluation_facts(store, "k")
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(EvaluationFacts)])
+def test_no_fact_may_be_missing(store, name):
+    write_json(store, {key: value for key, value in SCORE.to_json().items() if key != name})
+    with pytest.raises(ArtifactError, match=f"missing {name}"):
+        evaluation_facts(store, "k")
+
+
+def test_an_artifact_without_facts_is_refused(store):
+    store.write("k", {}, {})
+    with pytest.raises(ArtifactError, match="artifact k is damaged"):
+        evaluation_facts(store, "k")
+
+
+def test_facts_of_another_kind_are_refused(store):
+    write_artifact(store, STAGE, {}, IMAGES, seconds=0.0)
+    with pytest.raises(ArtifactError, match="StudentFacts"):
+        student_facts(store, "k")
+
+
+def test_an_absent_artifact_is_named(store):
+    with pytest.raises(ArtifactError, match="no artifact k"):
+        read_facts(store, "k", EvaluationFacts)
+
+
+def test_costs_of_work_in_a_row_add_up_by_kind_and_peak():
+    images = Cost(synthesis_seconds=3.0, peak_memory_mb=100.0)
+    student = Cost(quantization_seconds=2.0, peak_memory_mb=80.0).after(images)
+    score = Cost(evaluation_seconds=1.0, peak_memory_mb=120.0).after(student)
+    assert student == Cost(synthesis_seconds=3.0, quantization_seconds=2.0, peak_memory_mb=100.0)
+    assert score == Cost(3.0, 2.0, 1.0, 120.0)
+    assert score.making_seconds == 5.0
+
+
+def test_a_record_is_told_the_costs_that_were_measured_alone():
+    assert SCORE.costs() == {
+        "evaluation_seconds": 1.0,
+        "peak_memory_mb": 90,
+        "images_per_second": 500.0,
+        "synthetic_images": 0,
+    }
+
+
+def test_an_environment_is_one_flat_text_in_records():
+    assert ENVIRONMENT.as_text() == {"torch": "2.9", "python": "3.12", "device": "cpu (x)", "threads": "2"}

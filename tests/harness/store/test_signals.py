@@ -1,0 +1,31 @@
+"""Signals are files that any process may read at any time, torn ones included."""
+
+from __future__ import annotations
+
+from harness.store.signals import SignalFolder
+
+
+def test_torn_signals_count_as_silence(tmp_path):
+    signals = SignalFolder(tmp_path)
+    signals.write_progress("k", {"step": 1})
+    signals.write_reports("k", {1: 2.0})
+    (tmp_path / "progress" / "k.json").write_text("{")
+    (tmp_path / "reports" / "k.json").write_text("")
+    assert signals.progress("k") is None
+    assert signals.reports("k") == {}
+
+
+def test_a_later_report_replaces_the_earlier_ones(tmp_path):
+    signals = SignalFolder(tmp_path)
+    signals.write_reports("k", {1: 2.0})
+    signals.write_reports("k", {1: 2.0, 5: 3.0})
+    assert signals.reports("k") == {1: 2.0, 5: 3.0}
+    assert [file.name for file in (tmp_path / "reports").iterdir()] == ["k.json"]
+
+
+def test_a_stage_can_be_asked_twice_and_before_it_said_anything(tmp_path):
+    signals = SignalFolder(tmp_path)
+    signals.ask_to_stop("k")
+    signals.ask_to_stop("k")
+    assert signals.is_asked_to_stop("k")
+    assert signals.reports("k") == {}

@@ -1,0 +1,33 @@
+"""Timings of stages in one file that several runs add to."""
+
+from __future__ import annotations
+
+import threading
+
+from harness.store.timings import TimingsFile
+
+
+def test_a_torn_file_counts_as_no_timings_and_is_replaced(tmp_path):
+    timings = TimingsFile(tmp_path)
+    (tmp_path / "timings.json").write_text("{")
+    assert timings.timings() == {}
+    timings.add_timings({"a": 1.0})
+    assert timings.timings() == {"a": 1.0}
+
+
+def test_nothing_seen_writes_nothing(tmp_path):
+    TimingsFile(tmp_path).add_timings({})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_that_add_at_once_lose_nothing(tmp_path):
+    def add(name: str) -> None:
+        for step in range(10):
+            TimingsFile(tmp_path).add_timings({f"{name}{step}": 1.0})
+
+    threads = [threading.Thread(target=add, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(TimingsFile(tmp_path).timings()) == 40
