@@ -80,7 +80,7 @@ class Backbone:
 
     @property
     def family(self) -> Family:
-        """What is particular to the architecture."""
+        """The family that built the model, with everything particular to its architecture."""
         return get_family(self.spec.family)
 
     @property
@@ -115,7 +115,7 @@ class Backbone:
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters lie."""
+        """Device on which the model's parameters lie."""
         return next(self.model.parameters()).device
 
     def pixel_range(self) -> tuple[torch.Tensor, torch.Tensor]:

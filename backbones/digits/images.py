@@ -27,7 +27,7 @@ _BOUNDS: dict[DigitsSplit, slice] = {
 
 @dataclass(frozen=True)
 class Digits:
-    """The samples of one split."""
+    """Images of one split with their labels."""
 
     images: Tensor
     """(n, 1, 16, 16) float32 in [0, 1]."""

@@ -25,7 +25,7 @@ _FEWEST_DIGITS = 2
 _DIGIT_SIDES = (22.0, 40.0)
 """Pixels: smallest and largest side of the square that holds a digit."""
 _MOST_OVERLAP = 0.1
-"""Of the smaller one of two digits' squares, so that it stays clear which box is whose."""
+"""Largest share of the smaller of two digits' squares that may be covered: each box keeps its digit."""
 _TRIES = 32
 _VISIBLE = 0.3
 """Opacity from which a pixel belongs to a digit, and thus to its box."""
@@ -55,14 +55,15 @@ class _Layout(NamedTuple):
     """Where digits stand: all of shape (n, MOST_DIGITS)."""
 
     source: Tensor
-    """Index into the split's digits."""
+    """Index of the digit among those of the split."""
     side: Tensor
-    """Pixels of the digit's square."""
+    """Side of the digit's square, in pixels."""
     x: Tensor
-    """Pixels of its centre."""
+    """Horizontal place of the square's centre, in pixels."""
     y: Tensor
+    """Vertical place of the square's centre, in pixels."""
     present: Tensor
-    """Whether the slot is filled."""
+    """Whether the canvas has a digit in this slot."""
 
 
 def load_scenes_split(split: DigitsSplit) -> Scenes:

@@ -28,7 +28,7 @@ _LABEL_SMOOTHING = 0.1
 _MAX_ROTATION = math.radians(12)
 _MAX_SCALING = 0.12
 _MAX_SHIFT = 0.12
-"""Of half the image side, so just under one pixel of 16."""
+"""Largest shift as a share of half the image side, so just under one pixel of 16."""
 
 
 def train(spec: BackboneSpec, digits: Digits, *, epochs: int, seed: int) -> nn.Module:

@@ -58,7 +58,7 @@ _CLASS_LOGITS = [math.log(0.02)] * CLASSES + [math.log(0.8)]
 _BOX_LOGITS = [0.0, 0.0, -1.27, -0.75]
 """Box in the middle with the mean sides, 0.22 and 0.32 of the canvas."""
 _CORNERS = [-0.11, -0.16, 0.11, 0.16]
-"""The same box, seen from its centre."""
+"""Corners of the mean box, seen from its centre, in shares of the canvas."""
 _PLACE_WIDTH = 24
 """Channels of a token that start as its place, as many as a head has."""
 _SHARPNESS = 1.6
@@ -190,7 +190,7 @@ def _turn(shift: Tensor) -> Tensor:
 
 
 def _waves() -> Tensor:
-    """Radians per canvas."""
+    """Frequencies of the place code, in radians per canvas."""
     import torch
 
     return math.pi * 8 ** torch.linspace(0, 1, _PLACE_WIDTH // 4)

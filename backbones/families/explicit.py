@@ -32,7 +32,7 @@ class MatMul(nn.Module):
     """`a @ b` as a module, so that a quantizer can replace it."""
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Multiply the last two axes."""
+        """The matrix product over the last two axes."""
         return a @ b
 
 
@@ -40,7 +40,7 @@ class Add(nn.Module):
     """`a + b` as a module, so that a quantizer can hang on the sum."""
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Add with broadcasting."""
+        """The sum of two tensors whose shapes broadcast."""
         return a + b
 
 
@@ -89,7 +89,7 @@ class AttentionTaps:
             self._clear_hook.remove()
 
     def clear(self) -> None:
-        """Forget what was collected."""
+        """Forget the tensors collected so far."""
         self.logits = []
         self.outputs = []
         self.maps = []

@@ -50,7 +50,7 @@ class Head(nn.Module):
         return cast("nn.Linear", self.layers[-1])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the layers."""
+        """Outputs of the last layer for tokens (..., C)."""
         first, second, last = self.layers
         outputs: Tensor = last(F.relu(second(F.relu(first(x)))))
         return outputs

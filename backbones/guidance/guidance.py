@@ -75,11 +75,11 @@ class ClassGuidance(Guidance):
         self._classes = classes
 
     def draw(self, count: int, *, generator: Generator) -> Tensor:
-        """Uniform classes."""
+        """Classes drawn uniformly, (count,) int64."""
         return torch.randint(self._classes, (count,), generator=generator)
 
     def nothing(self, count: int) -> Tensor:
-        """-1 for every image."""
+        """The class -1 for every image, (count,) int64."""
         return torch.full((count,), -1)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class SetGuidance(Guidance):
         return targets
 
     def nothing(self, count: int) -> Tensor:
-        """Rows that are all unused."""
+        """Sets of boxes whose rows are all unused, (count, 6, 5)."""
         return torch.full((count, _MOST_OBJECTS, 5), -1.0)
 
     def moved(self, targets: Tensor, *, down: float, right: float, mirrored: bool) -> Tensor:
@@ -165,11 +165,11 @@ class RegionGuidance(Guidance):
     """
 
     def draw(self, count: int, *, generator: Generator) -> Tensor:
-        """-1 for every image."""
+        """The number -1 for every image, (count,) int64."""
         return self.nothing(count)
 
     def nothing(self, count: int) -> Tensor:
-        """-1 for every image."""
+        """The number -1 for every image, (count,) int64."""
         return torch.full((count,), -1)
 
     def loss(self, outputs: RegionOutputs, targets: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from backbones.base import Backbone, Family
+from backbones.base import Backbone
 from methods.base import Engine, FixedImages, QuantizationTask, SyntheticImages
 from methods.bits import Bits
 from methods.scope import SCOPES, Scope
@@ -56,7 +56,7 @@ def check_engine_declarations(name: str, engine: type[Engine]) -> None:
     require(_json(other) != _json(_protocol(name, engine)), f"{name}: the protocol does not tell bits apart")
 
 
-def check_quantization(name: str, engine: type[Engine], family: Family) -> None:
+def check_quantization(name: str, engine: type[Engine], family: str) -> None:
     """The student that an engine makes under the smoke budget from a tiny teacher of one family.
 
     It differs from the teacher, is decided by the seed alone, is in evaluation mode without gradients, and

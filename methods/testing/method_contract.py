@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 import torch
 from torch import Tensor, nn
 
-from backbones.base import Backbone, Family
+from backbones.base import Backbone
 from methods.base import Method, SynthesisTask, Synthesizer, SyntheticImages
 from methods.registry import engine_names, get_engine
 from methods.settings import configure, faults_of
@@ -66,7 +66,7 @@ def check_method_declarations(method: Method) -> None:
         require(not faults, f"{name}: engine_settings: {faults}")
 
 
-def check_synthesis(method: Method, family: Family, *, overrides: Mapping[str, Any] | None = None) -> None:
+def check_synthesis(method: Method, family: str, *, overrides: Mapping[str, Any] | None = None) -> None:
     """The images that a method makes under the smoke budget from a tiny teacher of one family.
 
     The seed alone decides them, bit for bit; they are finite, of the teacher's shape and range; teacher,

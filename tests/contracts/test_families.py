@@ -7,7 +7,6 @@ import dataclasses
 import pytest
 import torch
 
-from backbones.base import Backbone
 from backbones.families import registry
 from backbones.families.registry import family_names
 from backbones.families.vit import Vit
@@ -19,25 +18,20 @@ from backbones.testing import (
     check_quantization_points,
     check_weights,
 )
-from tests.methods.detectors import DETECTORS, detector
-from tests.methods.tiny import tiny
-
-
-def backbone_of(family: str) -> Backbone:
-    return detector(family) if family in DETECTORS else tiny(f"digits_{family}")
+from methods.testing.models import teacher_of, tiny
 
 
 @pytest.mark.parametrize("family", family_names())
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
 def test_a_family_keeps_its_contract(family, check):
-    teacher = backbone_of(family)
+    teacher = teacher_of(family)
     assert teacher.family.name == family
     check(teacher)
 
 
 @pytest.mark.parametrize("family", family_names())
 def test_a_detector_finds_and_a_classifier_gives_logits(family):
-    teacher = backbone_of(family)
+    teacher = teacher_of(family)
     images = torch.randn(1, *teacher.data.input_size, generator=torch.Generator().manual_seed(0))
     outputs = teacher.model(images)
     assert teacher.spec.is_detector == hasattr(teacher.model, "detections")
