@@ -9,7 +9,6 @@ import torch
 from torch import Generator, Tensor
 
 from backbones import Backbone, BackboneSpec, DataConfig
-from backbones.base import Family
 from backbones.loading import build_model
 
 _YOLOS = {
@@ -33,7 +32,7 @@ _SWIN = {
 
 
 @functools.cache
-def detector(family: Family, *, finds: bool = True) -> Backbone:
+def detector(family: str, *, finds: bool = True) -> Backbone:
     """The detector of that family; it is shared by all tests, which must leave it as it is.
 
     A Mask R-CNN that does not find anything gives every region and class the score 1 / 41, below its 0.05.

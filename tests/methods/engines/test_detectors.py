@@ -20,10 +20,10 @@ from methods.quantization.activations import ActivationQuantizer
 from methods.quantization.fake_quantize import symmetric_weights
 from methods.quantization.layers import QuantizedConv2d, QuantizedLinear
 from methods.scope import SCOPES, bits_by_name
-from methods.testing.detectors import detector, pictures
+from methods.testing.detectors import DETECTORS, detector, pictures
 from methods.testing.models import blobs, tiny
 
-ENGINES = [name for name in engine_names() if get_engine(name).families & DETECTORS]
+ENGINES = [name for name in engine_names() if get_engine(name).families & set(DETECTORS)]
 LAYERWISE = [name for name in ENGINES if name != "psaq_ptq"]
 """Engines that replace layers; psaq_ptq watches outputs and quantizes weights in place."""
 W4A4 = Bits(4, 4)
