@@ -7,7 +7,8 @@ HarnessError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 
 class HarnessError(Exception):
@@ -25,3 +26,26 @@ class UsageError(HarnessError):
 
 class ArtifactError(HarnessError):
     """An artifact that cannot be used; the stage that makes it has to run again."""
+
+
+class Faults(list[str]):
+    """What is wrong with a request, gathered over several steps so that all of it is said together.
+
+    faults = Faults()
+    with faults.gathered():  # a UsageError in here becomes part of the list
+        ...
+    faults.raise_any()
+    """
+
+    @contextlib.contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Keep the sentences of a UsageError raised inside, and go on behind the block."""
+        try:
+            yield
+        except UsageError as error:
+            self.extend(str(error).splitlines())
+
+    def raise_any(self) -> None:
+        """Raise one UsageError with every sentence once, if there is any."""
+        if self:
+            raise UsageError.of(list(dict.fromkeys(self)))

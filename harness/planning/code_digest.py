@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -62,13 +63,35 @@ def _module_files(parts: list[str]) -> list[Path]:
 
 @functools.cache
 def _imports(file: Path) -> tuple[str, ...]:
+    """Dotted names of all that a file imports; what only type checkers read decides no answer."""
     names = []
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in _run_time_nodes(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = _absolute(file, node)
+            names += [f"{module}.{alias.name}" for alias in node.names if module]
     return tuple(names)
+
+
+def _absolute(file: Path, node: ast.ImportFrom) -> str:
+    """The module of `from module import ...` as a dotted name; empty where it is not the project's."""
+    if node.level == 0:
+        return node.module or ""
+    if not file.is_relative_to(PROJECT):
+        return ""
+    package = file.relative_to(PROJECT).parts[: -node.level]
+    return ".".join([*package, *([node.module] if node.module else [])])
+
+
+def _run_time_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node of a tree but for what stands under `if TYPE_CHECKING:`."""
+    yield node
+    children: Iterator[ast.AST] = ast.iter_child_nodes(node)
+    if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        children = iter(node.orelse)
+    for child in children:
+        yield from _run_time_nodes(child)
 
 
 @functools.cache

@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
-from backbones.registry import SPECS
+from backbones import SPECS
 from harness.planning.plan import Plan, Trial
 from harness.planning.stage_builder import StageBuilder, plain
-from harness.stages.base import Stage
-from harness.suites.suite import ANCHORS, engines_of
+from harness.planning.task_facts import TaskFacts
+from harness.stages.base import RunContext, Stage
+from harness.suites.suite import ANCHORS, Suite, engines_of
 from methods.bits import FULL_PRECISION, Bits
 from methods.registry import get_engine, get_method
 from tasks.base import Split
 
 
-def build_plan(builder: StageBuilder) -> Plan:
-    """Expand the builder's suite; raises tasks.base.DataError when the task's data cannot be used."""
-    suite = builder.suite
+def build_plan(
+    suite: Suite,
+    context: RunContext,
+    weights_sha256: Mapping[str, str],
+    facts: TaskFacts | None = None,
+) -> Plan:
+    """Expand a suite. `weights_sha256` holds the hash of every backbone's weights, `facts` the task's splits.
+
+    Raises tasks.base.DataError when the task's data is not there.
+    """
+    builder = StageBuilder(suite, weights_sha256, facts or TaskFacts.of(suite.task, context.data))
     trials = [trial for backbone in suite.backbones for trial in _trials_of(builder, backbone)]
     return Plan(suite, tuple(trials), builder.stages)
 
 
-def _trials_of(builder: StageBuilder, backbone: str) -> Iterator[Trial]:
+def _trials_of(builder: StageBuilder, backbone: str) -> Iterable[Trial]:
     """The anchors and the methods on one backbone."""
     suite = builder.suite
     reference = builder.reference(backbone)
@@ -59,11 +68,11 @@ def quantized_trial(
     if not builder.is_coupled(name):
         synthesis = builder.synthesis(name, engine, backbone, seed, after=(reference.key,))
     quantization = builder.quantization(name, engine, backbone, bits, seed, synthesis, (reference.key,))
-    if score is not None:
-        evaluation = score(quantization)
-    else:
-        assert split != "synthetic", "only `score` tells how synthetic images are scored"
+    if score is None:
+        assert split != "synthetic", "synthetic images have a score of their own"
         evaluation = builder.evaluation(backbone, quantization, reference, split)
+    else:
+        evaluation = score(quantization)
     engine_config = builder.engine_config(name, engine)
     return _trial(
         builder,

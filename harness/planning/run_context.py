@@ -1,86 +1,94 @@
-"""From a suite, locations and a machine to the context that stages run in: weights, device, threads.
-
-Nothing here enters a content key but the SHA-256 of the weights.
-"""
+"""Where and how a request is run: device, threads, GPUs and the files of the backbones' weights."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
-from backbones.loading import WeightsError, find_weights, sha256_of_file
-from backbones.registry import SPECS
+from backbones import SPECS, WeightsError, find_weights
+from harness.errors import UsageError
+from harness.planning.plan import Plan
 from harness.planning.request import Machine
 from harness.stages.base import RunContext
 from harness.suites.locations import Locations
 
-UNKNOWN = "unknown"
-"""Stands for the hash of weights that are not here, where a plan is only to be looked at."""
+
+class WeightFiles(NamedTuple):
+    """The weights of a suite's backbones."""
+
+    found: dict[str, Path]
+    missing: dict[str, str]
+    """Backbone -> a sentence that says how to get its weights."""
 
 
-@dataclass(frozen=True)
-class Weights:
-    """The weight files of a suite's backbones."""
-
-    paths: Mapping[str, Path]
-    """Backbone -> file."""
-    sha256: Mapping[str, str]
-    """Backbone -> hash of the file."""
-    faults: Mapping[str, str] = field(default_factory=dict)
-    """Backbone -> the sentence that says why its weights are not here."""
-
-
-def weights_of(backbones: Sequence[str], locations: Locations, *, download: bool = True) -> Weights:
-    """Find and hash the weights of known backbones; `download` asks the hub for what is not local."""
-    paths: dict[str, Path] = {}
-    faults: dict[str, str] = {}
+def find_weight_files(backbones: Iterable[str], places: Locations, *, download: bool) -> WeightFiles:
+    """Each known backbone's weight file; without `download` the hub is not asked, only what is local."""
+    files = WeightFiles({}, {})
     for name in (name for name in backbones if name in SPECS):
-        given = locations.weights.get(name)
+        given = places.weights.get(name)
         try:
-            paths[name] = find_weights(SPECS[name], given, locations.weights_dir, download=download)
+            files.found[name] = find_weights(SPECS[name], given, places.weights_dir, download=download)
         except WeightsError as error:
-            faults[name] = str(error)
-    return Weights(paths, {name: sha256_of_file(path) for name, path in paths.items()}, faults)
+            files.missing[name] = str(error)
+    return files
+
+
+def machine_faults(machine: Machine) -> list[str]:
+    """What cannot be had of the machine, a sentence per option."""
+    faults = []
+    for field in dataclasses.fields(machine):
+        value, low = getattr(machine, field.name), field.metadata["low"]
+        if value is not None and low is not None and value < low:
+            faults.append(f"{field.metadata['flags'][0]} {value:g}: at least {low:g}")
+    try:
+        device_of(machine.device)
+    except UsageError as error:
+        faults.append(str(error))
+    return faults
+
+
+def device_of(wanted: str) -> str:
+    """The torch device for `auto`, `cpu`, `cuda` or `cuda:N`; raises UsageError where it cannot be used."""
+    if wanted == "cpu":
+        return wanted
+    if wanted != "auto" and not wanted.startswith("cuda"):
+        raise UsageError(f"--device {wanted}: one of auto, cpu, cuda, cuda:N")
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if not torch.cuda.is_available():
+        raise UsageError(f"--device {wanted}: torch sees no GPU here; `harness doctor` tells more")
+    return wanted
 
 
 def run_context(
-    locations: Locations, machine: Machine, weights: Weights, plugins: tuple[Path, ...]
-) -> tuple[RunContext, list[str]]:
-    """Where and how stages run, and what is wrong with the request for a device."""
-    device, faults = _device(machine.device)
-    wanted = machine.gpus_per_trial
-    if wanted is not None and wanted < 0:
-        faults.append(f"--gpus-per-trial {wanted:g}: at least 0")
-    context = RunContext(
-        store=locations.store,
-        weights=weights.paths,
-        data=locations.data,
+    machine: Machine, places: Locations, weights: WeightFiles, plugins: tuple[Path, ...]
+) -> RunContext:
+    """The context of a request; without a number of threads it has one per stage until a plan is known."""
+    device = device_of(machine.device)
+    gpus = machine.gpus_per_trial
+    return RunContext(
+        store=places.store,
+        weights=weights.found,
+        data=places.data,
         plugins=plugins,
         device=device,
         threads=machine.cpus_per_trial or 1,
-        gpus_per_trial=wanted if wanted is not None else float(device.startswith("cuda")),
+        gpus_per_trial=gpus if gpus is not None else float(device.startswith("cuda")),
         batch_size=machine.batch_size,
     )
-    return context, faults
+
+
+def threads_for(plan: Plan) -> int:
+    """Threads per stage so that the widest front of independent trials fills the cores once."""
+    width = len({trial.synthesis or trial.quantization for trial in plan.trials if trial.quantization})
+    return max(1, cores() // max(1, min(cores(), width)))
 
 
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _device(wanted: str) -> tuple[str, list[str]]:
-    """The device by its torch name, and what is wrong with the wish."""
-    if wanted == "cpu":
-        return wanted, []
-    if wanted != "auto" and wanted != "cuda" and not wanted.startswith("cuda:"):
-        return "cpu", [f"--device {wanted}: one of auto, cpu, cuda, cuda:N"]
-    import torch
-
-    if torch.cuda.is_available():
-        return ("cuda" if wanted == "auto" else wanted), []
-    if wanted == "auto":
-        return "cpu", []
-    return "cpu", [f"--device {wanted}: torch sees no GPU here; `harness doctor` tells more"]

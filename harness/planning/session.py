@@ -1,35 +1,42 @@
-"""From what a user asked for to a plan: every room passed once, every fault said together.
+"""From what the user asked for to a plan: the part that all verbs share.
 
-locations -> suite file -> changes -> checks -> weights and device -> plan
+    locations -> loading -> changes -> checks -> run context -> plan
+
+Each step adds what it finds wrong to one list, so that every fault of a request is reported together.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from backbones.registry import SPECS
-from harness.errors import UsageError
+from backbones import SPECS, sha256_of_file
+from harness.errors import Faults, UsageError
 from harness.planning.expansion import build_plan
 from harness.planning.plan import Plan
 from harness.planning.request import Request, Rows
-from harness.planning.run_context import UNKNOWN, Weights, cores, run_context, weights_of
+from harness.planning.run_context import (
+    WeightFiles,
+    cores,
+    find_weight_files,
+    machine_faults,
+    run_context,
+    threads_for,
+)
 from harness.planning.stage_builder import StageBuilder
+from harness.planning.task_facts import TaskFacts
 from harness.stages.base import RunContext
 from harness.store import Store, open_store
 from harness.suites import changes
 from harness.suites.draft import Draft
-from harness.suites.loading import read_suite, read_tuned
+from harness.suites.loading import read_suite, read_tuned, unreadable
 from harness.suites.locations import Locations, read_locations
 from harness.suites.suite import Suite
 from methods.registry import BrokenPlugin, load_entry_points, load_plugin, plugin_files
 from tasks.base import DataError
-from tasks.registry import get_task, task_names
-
-_WORKBENCH = "workbench"
-"""Name of the suite of a request that names none."""
+from tasks.registry import task_names
 
 
 @dataclass(frozen=True)
@@ -44,58 +51,52 @@ class Session:
     """What the user should know about how the request was understood."""
 
 
+@dataclass(frozen=True)
+class _Checked:
+    """A request without faults, before it is planned."""
+
+    suite: Suite
+    context: RunContext
+    weights_sha256: Mapping[str, str]
+    facts: TaskFacts
+    notes: tuple[str, ...]
+
+
 def open_session(request: Request) -> Session:
-    """Check everything that can be checked before work starts; raises UsageError with all faults."""
-    checked = _checked(request)
-    session = session_of(checked.suite, checked.context, checked.weights.sha256, checked.notes)
-    if request.machine.cpus_per_trial is not None:
-        return session
-    return dataclasses.replace(
-        session, context=dataclasses.replace(session.context, threads=_threads_for(session.plan))
-    )
+    """The plan of a request that can be run; raises UsageError with every fault."""
+    return _planned(request, _checked(request, needs_data=True))
 
 
 def open_outline(request: Request) -> Session:
-    """The session of a request whose weights or data need not be here: its plan is to be looked at, not run.
+    """The plan of a request, to be looked at: weights and data may be missing, and no hub is asked.
 
-    The hub is not asked. Notes say what is missing; content keys are then not final. Raises UsageError with
-    all other faults.
+    The notes say what is missing; keys that depend on it are not final. Raises UsageError with every fault.
     """
-    checked = _checked(request, outline=True)
-    known = dict.fromkeys(checked.suite.backbones, UNKNOWN) | dict(checked.weights.sha256)
-    builder = StageBuilder(checked.suite, checked.context, known, outline=True)
-    plan = build_plan(builder)
-    missing = [
-        f"weights of {', '.join(checked.weights.faults)} are not here: content keys are not final"
-        if checked.weights.faults
-        else "",
-        f"{builder.missing_data}: content keys are not final" if builder.missing_data else "",
-    ]
-    notes = (*checked.notes, *filter(None, missing))
-    return Session(checked.suite, checked.context, plan, open_store(checked.context.store), notes)
+    return _planned(request, _checked(request, needs_data=True, outline=True))
 
 
 def open_workbench(request: Request) -> tuple[StageBuilder, RunContext]:
     """A stage builder without a plan: for the request's suite, or where it names none for its one backbone.
 
-    Raises UsageError with all faults.
+    Raises UsageError with every fault.
     """
     checked = _checked(request)
     context = checked.context
     if request.machine.cpus_per_trial is None:
         context = dataclasses.replace(context, threads=cores())
-    return StageBuilder(checked.suite, context, checked.weights.sha256), context
+    return StageBuilder(checked.suite, checked.weights_sha256, checked.facts), context
 
 
 def session_of(
-    suite: Suite, context: RunContext, weights_sha256: Mapping[str, str], notes: tuple[str, ...] = ()
+    suite: Suite,
+    context: RunContext,
+    hashes: Mapping[str, str],
+    notes: tuple[str, ...] = (),
+    facts: TaskFacts | None = None,
 ) -> Session:
-    """The session of a checked suite; `weights_sha256` holds the hash of every backbone's weights.
-
-    Raises UsageError when the task's data cannot be used.
-    """
+    """The session of a checked suite; `hashes` holds that of every backbone's weights. Raises UsageError."""
     try:
-        plan = build_plan(StageBuilder(suite, context, weights_sha256))
+        plan = build_plan(suite, context, hashes, facts)
     except DataError as error:
         raise UsageError(str(error)) from None
     return Session(suite, context, plan, open_store(context.store), notes)
@@ -103,95 +104,91 @@ def session_of(
 
 def load_plugins(files: Sequence[str]) -> tuple[Path, ...]:
     """Register installed plug-ins and the given files; raises UsageError with every broken one."""
-    loaded, faults = _read_plugins(files)
-    if faults:
-        raise UsageError.of(faults)
-    return loaded
+    load_entry_points()
+    faults = Faults()
+    for file in files:
+        try:
+            load_plugin(Path(file))
+        except BrokenPlugin as error:
+            faults.append(str(error))
+    faults.raise_any()
+    return plugin_files()
 
 
-@dataclass(frozen=True)
-class _Checked:
-    """A request without faults."""
-
-    suite: Suite
-    context: RunContext
-    weights: Weights
-    notes: tuple[str, ...]
+def _planned(request: Request, checked: _Checked) -> Session:
+    session = session_of(checked.suite, checked.context, checked.weights_sha256, checked.notes, checked.facts)
+    if request.machine.cpus_per_trial is None:
+        context = dataclasses.replace(session.context, threads=threads_for(session.plan))
+        session = dataclasses.replace(session, context=context)
+    return session
 
 
-def _checked(request: Request, *, outline: bool = False) -> _Checked:
-    """What the request means; raises UsageError with everything that is wrong with it.
+def _checked(request: Request, *, needs_data: bool = False, outline: bool = False) -> _Checked:
+    """Everything that can be known before stages are made; raises UsageError with every fault."""
+    faults = Faults()
+    with faults.gathered():
+        load_plugins(request.rows.plugins)
+    asked = request.places
+    places, misplaced = read_locations(asked.data, asked.weights, asked.store, asked.config)
+    draft = _draft_of(request.rows, places)
+    suite = draft.suite
+    faults += [*misplaced, *draft.all_faults(), *machine_faults(request.machine)]
+    facts = TaskFacts.of(suite.task, places.data, outline=outline) if suite.task in task_names() else None
+    if needs_data and facts is not None and not misplaced:
+        faults += _data_faults(facts)
+    weights = find_weight_files(suite.backbones, places, download=not faults and not outline)
+    faults += _weight_faults(weights, places, everywhere=not faults and not outline)
+    faults.raise_any()
+    assert facts is not None  # an unknown task is a fault
+    hashes = {name: sha256_of_file(path) for name, path in weights.found.items()}
+    return _Checked(
+        suite,
+        run_context(request.machine, places, weights, plugin_files()),
+        {**hashes, **dict.fromkeys(weights.missing, "not found")},
+        facts,
+        (*draft.notes, *_missing_notes(weights.missing, facts)),
+    )
 
-    In an `outline` weights may be missing.
-    """
-    plugins, plugin_faults = _read_plugins(request.rows.plugins)
-    places = request.places
-    locations, location_faults = read_locations(places.data, places.weights, places.store, places.config)
-    draft = _draft(request.rows, locations)
-    weights = weights_of(draft.suite.backbones, locations, download=not outline)
-    context, device_faults = run_context(locations, request.machine, weights, plugins)
-    faults = [*plugin_faults, *draft.all_faults(), *location_faults, *device_faults]
-    if not outline:
-        faults += weights.faults.values()
-    if faults:
-        data_faults = [] if outline else _data_faults(draft.suite, locations)
-        raise UsageError.of(list(dict.fromkeys([*faults, *data_faults])))
-    return _Checked(draft.suite, context, weights, draft.notes)
 
-
-def _draft(rows: Rows, locations: Locations) -> Draft:
-    """The suite that the request names, with its changes on top."""
-    draft = read_suite(rows.suite) if rows.suite else _workbench(rows.backbones)
-    draft = changes.without_labels(draft, locations.data)
+def _draft_of(rows: Rows, places: Locations) -> Draft:
+    """The suite that a request names, under its changes, with every fault of both."""
+    if not rows.suite and not rows.backbones:
+        return unreadable("nothing", ["nothing to run: give --suite NAME or --backbone NAME"])
+    draft = read_suite(rows.suite) if rows.suite else _workbench(rows.backbones[0])
+    draft = changes.without_labels(draft, places.data)
     draft = changes.with_budget(draft, rows.budget)
     draft = changes.with_scope(draft, rows.scope)
-    draft = changes.narrowed(
-        draft,
-        {
-            "methods": rows.methods,
-            "backbones": rows.backbones,
-            "bits": rows.bits,
-            "seeds": rows.seeds,
-            "engines": rows.engines,
-        },
-    )
+    chosen = ("methods", "backbones", "bits", "seeds", "engines")
+    draft = changes.narrowed(draft, {name: getattr(rows, name) for name in chosen})
     draft = changes.with_oracle(draft, rows.oracle)
     for file in rows.set_files:
         draft = changes.with_tuned(draft, read_tuned(file))
     return changes.with_assignments(draft, rows.assignments)
 
 
-def _workbench(backbones: Sequence[str]) -> Draft:
+def _workbench(backbone: str) -> Draft:
     """A suite without methods or bits, to be filled with what a request chooses."""
-    name = backbones[0] if backbones else ""
-    task = SPECS[name].dataset if name in SPECS else "digits"
-    return Draft(Suite(name=_WORKBENCH, task=task, backbones=tuple(backbones[:1]), bits=(), methods=()))
+    task = SPECS[backbone].dataset if backbone in SPECS else "digits"
+    origins = {name: f"--{name}" for name in ("backbones", "bits", "methods", "engines")}
+    return Draft(Suite(name="workbench", task=task, backbones=(backbone,), bits=(), methods=()), origins)
 
 
-def _data_faults(suite: Suite, locations: Locations) -> list[str]:
-    """What is wrong with the data, said beside other faults; without any, making the plan reads the data."""
-    if suite.task not in task_names():
-        return []
-    task = get_task(suite.task)
+def _data_faults(facts: TaskFacts) -> list[str]:
     try:
-        task(locations.data.get(task.data_name or "")).facts("report")
+        facts("report")
     except DataError as error:
         return [str(error)]
     return []
 
 
-def _read_plugins(files: Sequence[str]) -> tuple[tuple[Path, ...], list[str]]:
-    load_entry_points()
-    faults = []
-    for file in files:
-        try:
-            load_plugin(Path(file))
-        except BrokenPlugin as error:
-            faults.append(str(error))
-    return plugin_files(), faults
+def _weight_faults(weights: WeightFiles, places: Locations, *, everywhere: bool) -> list[str]:
+    """Missing weights that are a fault: where no hub was asked only those at a place the user gave."""
+    return [said for name, said in weights.missing.items() if everywhere or name in places.weights]
 
 
-def _threads_for(plan: Plan) -> int:
-    """Threads per stage so that the widest front of independent trials fills the cores once."""
-    width = len({trial.synthesis or trial.quantization for trial in plan.trials if trial.quantization})
-    return max(1, cores() // max(1, min(cores(), width)))
+def _missing_notes(weights: Iterable[str], facts: TaskFacts) -> list[str]:
+    """What an outline could not find."""
+    missing = [f"weights of {name}" for name in weights]
+    if facts.missing:
+        missing.append(f"data of the task {facts.task_class.name}")
+    return [f"{what} not found: keys not final" for what in missing]

@@ -1,4 +1,4 @@
-"""Makes the stages of a suite: the settings of each, what decides its answer, and the content key of both."""
+"""Makes the stages of a suite, each once: its settings, the code that decides it, and its content key."""
 
 from __future__ import annotations
 
@@ -15,44 +15,30 @@ from backbones.registry import SPECS, family_of
 from harness.errors import UsageError
 from harness.planning.code_digest import PROJECT, code_digest
 from harness.planning.plan import stage_key
+from harness.planning.task_facts import TaskFacts
 from harness.stages import agreement
-from harness.stages.base import Kind, RunContext, Stage
+from harness.stages.base import Kind, Stage
 from harness.suites.suite import ANCHORS, TUNED, Suite, engines_of, merged
-from methods.base import Synthesizer
 from methods.bits import Bits
 from methods.registry import get_engine, get_method
 from methods.settings import configure
-from tasks.base import DataError, Split, SplitFacts
-from tasks.registry import get_task
+from tasks.base import Split
 
-_UNREAD = SplitFacts(sample_count=10**9, digest="unknown", labelled=True, whole=False)
-"""Stands for a split whose data are not here: enough samples for whatever a suite asks."""
+_TEACHER_CODE = (
+    PROJECT / "backbones" / "families" / "explicit.py",
+    PROJECT / "backbones" / "loading.py",
+)
+"""What decides a teacher's answers beside its weights and its family: part of every stage."""
 
 
 class StageBuilder:
     """Makes each stage of a suite once; trials that need the same one share it."""
 
-    def __init__(
-        self,
-        suite: Suite,
-        context: RunContext,
-        weights_sha256: Mapping[str, str],
-        *,
-        outline: bool = False,
-    ) -> None:
-        """`weights_sha256` holds the hash of every backbone's weights.
-
-        With `outline` the plan is only to be looked at: missing data are noted in `missing_data`.
-        """
+    def __init__(self, suite: Suite, weights_sha256: Mapping[str, str], facts: TaskFacts) -> None:
         self.suite = suite
         self.weights_sha256 = weights_sha256
         self.stages: dict[str, Stage] = {}
-        self.missing_data = ""
-        """Why the task's data cannot be read; empty where they can."""
-        self._outline = outline
-        self._known_facts: dict[Split, SplitFacts] = {}
-        self._task_class = get_task(suite.task)
-        self._task = self._task_class(context.data.get(self._task_class.data_name or ""))
+        self._facts = facts
 
     def variants(self, name: str) -> list[StageBuilder]:
         """This builder, and one per variant of the method; all fill the same stages."""
@@ -84,7 +70,8 @@ class StageBuilder:
         An anchor gets as many images as the largest of the suite's methods on the same engine (real images:
         at most what the tune split holds), unless the suite says how many: fewer would explain a difference.
         """
-        synthesizer = _synthesizer_of(name)
+        synthesizer = get_method(name).synthesizer
+        assert synthesizer is not None
         overrides = self.suite.overrides.get(name, {})
         own = {key: value for key, value in overrides.items() if not isinstance(value, Mapping)}
         if name in ANCHORS and "images" not in own:
@@ -113,19 +100,20 @@ class StageBuilder:
         return configure(get_engine(engine).Config, self.suite.budget, fields)
 
     def reference(self, backbone: str, split: Split = "report") -> Stage:
-        """Scores the full-precision teacher on a split and keeps its logits."""
+        """The stage that scores the full-precision teacher on a split and keeps its logits."""
         return self._evaluation(backbone, f"fp32 {backbone}", {}, split)
 
     def synthesis(
         self, name: str, engine: str, backbone: str, seed: int, after: tuple[str, ...] = ()
     ) -> Stage:
         """Makes images from the teacher alone; bits and engine do not enter (an anchor's image count may)."""
-        synthesizer = _synthesizer_of(name)
+        synthesizer = get_method(name).synthesizer
+        assert synthesizer is not None
         files = [_file_of(synthesizer)]
         settings = {**self._teacher(backbone), **self._made_by(name, engine), "seed": seed}
         if synthesizer.needs_real_images:
             settings |= {"task": self.suite.task, "tune": self._facts("tune").digest}
-            files.append(_file_of(self._task_class))
+            files.append(_file_of(self._facts.task_class))
         return self._stage("synthesize", f"{name} {backbone} seed {seed}", settings, {}, files, after)
 
     def quantization(
@@ -183,22 +171,7 @@ class StageBuilder:
             "split": split,
             "samples": self._facts(split).digest,
         }
-        return self._stage("evaluate", label, settings, parents, [_file_of(self._task_class)])
-
-    def _facts(self, split: Split) -> SplitFacts:
-        """Read once for all variants: a whole validation set has 50,000 names."""
-        if split not in self._known_facts:
-            self._known_facts[split] = self._read_facts(split)
-        return self._known_facts[split]
-
-    def _read_facts(self, split: Split) -> SplitFacts:
-        try:
-            return self._task.facts(split)
-        except DataError as error:
-            if not self._outline:
-                raise
-            self.missing_data = str(error)
-            return _UNREAD
+        return self._stage("evaluate", label, settings, parents, [_file_of(self._facts.task_class)])
 
     def _made_by(self, name: str, engine: str) -> dict[str, Any]:
         made = {"synthesizer": name, "config": plain(self.synthesis_config(name, engine))}
@@ -207,7 +180,8 @@ class StageBuilder:
 
     @functools.cache  # noqa: B019 - a builder lives as long as its plan is made
     def _inputs_digest(self, name: str, engine: str) -> str | None:
-        synthesizer = _synthesizer_of(name)
+        synthesizer = get_method(name).synthesizer
+        assert synthesizer is not None
         try:
             return synthesizer(self.synthesis_config(name, engine)).inputs_digest()
         except ValueError as error:
@@ -231,27 +205,16 @@ class StageBuilder:
         files: list[Path],
         after: tuple[str, ...] = (),
     ) -> Stage:
-        teacher_code = (
-            PROJECT / "backbones" / "families" / "explicit.py",
-            PROJECT / "backbones" / "loading.py",
-            _file_of(type(family_of(SPECS[settings["backbone"]]))),
-        )
         settings = json.loads(json.dumps(settings))
-        key = stage_key(kind, settings, parents, code_digest(*files, *teacher_code))
+        family = _file_of(type(family_of(SPECS[settings["backbone"]])))
+        key = stage_key(kind, settings, parents, code_digest(*files, *_TEACHER_CODE, family))
         return self.stages.setdefault(key, Stage(kind, label, settings, dict(parents), key, after))
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """A config's fields as JSON holds them."""
-    fields: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
-    return fields
+    """A dataclass as plain JSON values."""
+    return dict(json.loads(json.dumps(dataclasses.asdict(config))))
 
 
 def _file_of(thing: type) -> Path:
     return Path(inspect.getfile(thing))
-
-
-def _synthesizer_of(name: str) -> type[Synthesizer]:
-    synthesizer = get_method(name).synthesizer
-    assert synthesizer is not None, f"{name} makes no images"
-    return synthesizer

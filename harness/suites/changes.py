@@ -67,7 +67,7 @@ def with_tuned(draft: Draft, file: TunedFile) -> Draft:
 
 
 def with_assignments(draft: Draft, assignments: Sequence[str]) -> Draft:
-    """The suite with `--set` on top; `method.engine.field=value` changes an engine for one method alone."""
+    """The suite with `--set` on top, such as `method.field=value` or `method.engine.field=value`."""
     for text in assignments:
         path, separator, value = text.partition("=")
         parts = path.strip().split(".")

@@ -1,6 +1,6 @@
 """A suite on its way from a file to a plan: what it is so far, where each part came from, what was wrong.
 
-Reading and changing a suite never stops at a fault: the draft carries it along, and all are said together.
+Reading and changing a suite never stops at a fault; the draft carries it along, so that all are reported.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Knows the shape of the files alone: whether names exist and settings are in rang
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,21 +62,21 @@ def load_suite(name_or_file: str) -> Suite:
 
 
 def read_suite(name_or_file: str) -> Draft:
-    """The suite of that name, or from that YAML file, as far as it can be read; nothing is checked."""
+    """The suite of that name, or from that YAML file, as far as it can be read; not checked yet."""
     path = Path(name_or_file)
     if path.suffix not in (".yaml", ".yml"):
         path = _SHIPPED / f"{name_or_file}.yaml"
         if not path.is_file():
             near = suggestion(name_or_file, suite_names())
-            return _unreadable(path, [f"unknown suite '{name_or_file}'{near}"])
+            return unreadable(path.stem, [f"unknown suite '{name_or_file}'{near}"])
     if not path.is_file():
-        return _unreadable(path, [f"no suite file at {path}"])
+        return unreadable(path.stem, [f"no suite file at {path}"])
     file = parse_yaml(path)
     if file.data is None and file.faults:
-        return _unreadable(path, file.faults)
+        return unreadable(path.stem, file.faults)
     if not isinstance(file.data, dict):
         keys = ", ".join(sorted(_READERS))
-        return _unreadable(path, [f"{path.name}:1: a suite is a mapping with the keys {keys}"])
+        return unreadable(path.stem, [f"{path.name}:1: a suite is a mapping with the keys {keys}"])
     return _draft_of(path, file.data, file.lines).faulty(file.faults)
 
 
@@ -133,10 +133,9 @@ def parse_yaml(path: Path) -> YamlFile:
     return YamlFile(data, lines, tuple(faults))
 
 
-def _unreadable(path: Path, faults: list[str] | tuple[str, ...]) -> Draft:
+def unreadable(name: str, faults: Iterable[str]) -> Draft:
     """The draft of a suite of which nothing is known but that it cannot be read."""
-    suite = Suite(name=path.stem, **_BLANK)
-    return Draft(suite, {"": path.name}).faulty(faults, [*_BLANK, "engines"])
+    return Draft(Suite(name=name, **_BLANK)).faulty(faults, [*_BLANK, "engines"])
 
 
 def _draft_of(path: Path, data: Mapping[Any, Any], lines: Mapping[str, int]) -> Draft:

@@ -11,6 +11,7 @@ from torch import nn
 from backbones import Backbone
 from backbones.base import FAMILIES
 from backbones.families.explicit import AttentionTaps
+from backbones.families.registry import family_names, get_family
 from methods import get_method, method_names
 from methods.base import SynthesisTask
 from methods.psaq_vit import PsaqVitConfig, PsaqVitObjective
@@ -23,11 +24,12 @@ from methods.synthesis.attention_priors import (
 )
 from methods.synthesis.loop import Batch, ImageOptimizer
 from methods.synthesis.patch_similarity import patch_similarity_entropy
-from methods.testing.detectors import DETECTORS, detector, pictures
+from methods.testing.detectors import detector, pictures
 from methods.testing.models import disturbed, seeded, synthesizer
 
+DETECTORS = {name for name in family_names() if get_family(name).detects}
 SUPPORTED = {name: get_method(name).synthesizer.families for name in method_names() if name != "fp32"}
-ON_DETECTORS = [name for name, families in SUPPORTED.items() if families & set(DETECTORS)]
+ON_DETECTORS = [name for name, families in SUPPORTED.items() if families & DETECTORS]
 OPTIMISERS = [name for name in ON_DETECTORS if issubclass(get_method(name).synthesizer, ImageOptimizer)]
 
 

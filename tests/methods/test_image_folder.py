@@ -11,7 +11,9 @@ from backbones.preprocessing.transforms import pixel_mode, resized_and_cropped
 from harness.errors import UsageError
 from harness.planning.expansion import build_plan
 from harness.stages.base import RunContext
-from harness.suites.suite import Suite, with_overrides
+from harness.suites.changes import with_assignments
+from harness.suites.draft import Draft
+from harness.suites.suite import Suite
 from methods import configure
 from methods.base import SynthesisTask
 from methods.bits import Bits
@@ -50,7 +52,7 @@ def of(folder, **settings) -> ImageFolder:
 
 
 def synthesis_keys(folder, *assignments: str) -> set[str]:
-    suite = with_overrides(SUITE, [f"image_folder.folder={folder}", *assignments])
+    suite = with_assignments(Draft(SUITE), [f"image_folder.folder={folder}", *assignments]).suite
     weights = {"digits_vit": sha256_of_file(find_weights(SPECS["digits_vit"]))}
     plan = build_plan(suite, RunContext(store=folder), weights)
     return {trial.synthesis for trial in plan.trials if trial.method == "image_folder"}

@@ -51,13 +51,41 @@ def test_the_place_of_the_file_does_not_matter(tmp_path):
     assert version_of("x = 1\n", tmp_path / "a") == version_of("x = 1\n", tmp_path / "b")
 
 
-def test_the_code_of_a_family_counts_for_its_own_backbones_alone():
-    closures: dict[str, set[Path]] = {
-        "loading.py": set(),
-        "families/vit.py": set(),
-        "families/yolos.py": set(),
+def closure_of(*parts: str) -> set[str]:
+    closure: set[Path] = set()
+    module._collect(PROJECT.joinpath(*parts), closure)
+    return {file.relative_to(PROJECT).as_posix() for file in closure if file.is_relative_to(PROJECT)}
+
+
+def test_what_is_imported_for_type_checkers_alone_does_not_count(tmp_path):
+    guarded = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from methods.bits import Bits\n"
+    file = tmp_path / "plugin.py"
+    file.write_text(guarded)
+    closure: set[Path] = set()
+    module._collect(file, closure)
+    assert closure == {file}
+
+
+def test_relative_imports_and_re_exports_are_followed(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "PROJECT", tmp_path)
+    package = tmp_path / "methods" / "engines"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("from .training import train\n")
+    (package / "training.py").write_text("from .. import bits\n")
+    (tmp_path / "methods" / "bits.py").write_text("")
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text("from methods.engines import train\n")
+    closure: set[Path] = set()
+    module._collect(plugin, closure)
+    assert {file.relative_to(tmp_path).as_posix() for file in closure} == {
+        "plugin.py",
+        "methods/engines/__init__.py",
+        "methods/engines/training.py",
+        "methods/bits.py",
     }
-    for name, closure in closures.items():
-        module._collect(PROJECT / "backbones" / name, closure)
-    model = PROJECT / "backbones" / "families" / "yolos_model.py"
-    assert [model in closure for closure in closures.values()] == [False, False, True]
+
+
+def test_a_synthesizer_depends_on_its_parts_and_not_on_other_methods_or_tables_of_names():
+    closure = closure_of("methods", "psaq_vit.py")
+    assert "methods/synthesis/patch_similarity.py" in closure
+    assert not closure & {"methods/maskaq.py", "methods/registry.py", "backbones/specs.py"}

@@ -12,7 +12,9 @@ from harness.planning.expansion import build_plan
 from harness.planning.plan import Plan
 from harness.stages.base import RunContext
 from harness.store import open_store
-from harness.suites.suite import Suite, with_overrides
+from harness.suites.changes import with_assignments
+from harness.suites.draft import Draft
+from harness.suites.suite import Suite
 from methods.bits import Bits
 
 SUITE = Suite(
@@ -73,7 +75,7 @@ def test_another_engine_than_the_papers_is_the_controlled_track():
 
 
 def test_anchors_get_as_many_images_as_their_rivals():
-    suite = with_overrides(SUITE, ["maskaq.images=48", "psaq_vit.images=16"])
+    suite = with_assignments(Draft(SUITE), ["maskaq.images=48", "psaq_vit.images=16"]).suite
     counts = {
         (t.method, t.engine): t.settings["synthesizer"]["images"]
         for t in plan_of(suite).trials
@@ -84,7 +86,7 @@ def test_anchors_get_as_many_images_as_their_rivals():
 
 
 def test_an_anchors_own_image_count_wins():
-    suite = with_overrides(SUITE, ["maskaq.images=48", "real_data.images=7"])
+    suite = with_assignments(Draft(SUITE), ["maskaq.images=48", "real_data.images=7"]).suite
     assert {
         t.settings["synthesizer"]["images"] for t in plan_of(suite).trials if t.method == "real_data"
     } == {7}
@@ -101,7 +103,7 @@ def test_weights_seeds_and_settings_enter_the_keys():
     assert not set(base.stages) & set(plan_of(weights="0" * 64).stages)
     other_seed = plan_of(dataclasses.replace(SUITE, seeds=(7,)))
     assert keys(base, "synthesize").isdisjoint(keys(other_seed, "synthesize"))
-    changed = plan_of(with_overrides(SUITE, ["psaq_vit.learning_rate=0.3"]))
+    changed = plan_of(with_assignments(Draft(SUITE), ["psaq_vit.learning_rate=0.3"]).suite)
     assert len(keys(base, "synthesize") - keys(changed, "synthesize")) == 2  # both seeds of psaq_vit
 
 
@@ -117,7 +119,7 @@ def test_the_scope_enters_the_students_keys_and_protocols_but_not_the_images():
 
 def test_a_change_of_the_code_that_decides_changes_the_key(monkeypatch):
     base = plan_of()
-    monkeypatch.setattr("harness.planning.expansion.code_digest", lambda *files: "another")
+    monkeypatch.setattr("harness.planning.stage_builder.code_digest", lambda *files: "another")
     assert not set(base.stages) & set(plan_of().stages)
 
 

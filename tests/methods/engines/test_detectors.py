@@ -10,6 +10,7 @@ from torch import nn
 
 from backbones import Backbone
 from backbones.base import FAMILIES
+from backbones.families.registry import family_names, get_family
 from methods import configure, engine_names, get_engine
 from methods.base import FixedImages, QuantizationTask, SyntheticImages
 from methods.bits import Bits
@@ -20,10 +21,11 @@ from methods.quantization.activations import ActivationQuantizer
 from methods.quantization.fake_quantize import symmetric_weights
 from methods.quantization.layers import QuantizedConv2d, QuantizedLinear
 from methods.scope import SCOPES, bits_by_name
-from methods.testing.detectors import DETECTORS, detector, pictures
+from methods.testing.detectors import detector, pictures
 from methods.testing.models import blobs, tiny
 
-ENGINES = [name for name in engine_names() if get_engine(name).families & set(DETECTORS)]
+DETECTORS = {name for name in family_names() if get_family(name).detects}
+ENGINES = [name for name in engine_names() if get_engine(name).families & DETECTORS]
 LAYERWISE = [name for name in ENGINES if name != "psaq_ptq"]
 """Engines that replace layers; psaq_ptq watches outputs and quantizes weights in place."""
 W4A4 = Bits(4, 4)

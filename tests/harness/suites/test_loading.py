@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import UsageError
+from harness.suites.loading import load_suite, suite_names
+
+GOOD = """\
+task: digits
+backbones: [digits_vit]
+bits: [w4a4]
+methods: [psaq_vit]
+"""
+
+
+def written(tmp_path, text: str) -> str:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    return str(file)
+
+
+def faults(tmp_path, text: str) -> str:
+    with pytest.raises(UsageError) as error:
+        load_suite(written(tmp_path, text))
+    return str(error.value)
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_every_shipped_suite_is_valid(name):
+    suite = load_suite(name)
+    assert suite.name == name
+    assert suite.description
+
+
+def test_a_file_is_a_suite_too(tmp_path):
+    suite = load_suite(written(tmp_path, GOOD))
+    assert (suite.name, suite.task, suite.methods, suite.seeds) == ("mine", "digits", ("psaq_vit",), (0,))
+    assert [str(bits) for bits in suite.bits] == ["w4a4"]
+
+
+def test_anchors_need_not_be_listed_and_may_be(tmp_path):
+    assert load_suite(
+        written(tmp_path, GOOD.replace("[psaq_vit]", "[fp32, real_data, psaq_vit]"))
+    ).methods == ("psaq_vit",)
+
+
+def test_an_unknown_suite_suggests_near_names():
+    with pytest.raises(UsageError, match=r"did you mean .*digits_w4a4"):
+        load_suite("digit_w4a4")
+
+
+def test_all_faults_come_together_with_their_lines(tmp_path):
+    text = faults(
+        tmp_path,
+        "task: digits\nbackbones: [digits_vitt]\nbits: [w4a4, w9a9]\nmethodes: [psaq_vit]\nseeds: 3\n",
+    )
+    assert "mine.yaml:4: unknown key 'methodes': did you mean methods" in text
+    assert "the key 'methods' is missing" in text
+    assert "mine.yaml:3: 'w9a9' asks for 9-bit weights: 2 to 8" in text
+    assert "mine.yaml:5: seeds must be a list" in text
+
+
+@pytest.mark.parametrize("text", ["", "just text", "- 1\n- 2\n"])
+def test_a_suite_is_a_mapping(tmp_path, text):
+    assert "a suite is a mapping" in faults(tmp_path, text)
+
+
+def test_broken_yaml_names_its_line(tmp_path):
+    assert "mine.yaml:3: not valid YAML" in faults(tmp_path, "task: digits\nbits: [w4a4\nmethods: [a]\n")
