@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _Radii(NamedTuple):
-    """Of one stage, as fractions of the highest frequency of an axis."""
+    """Radii of one stage, as fractions of the highest frequency of an axis."""
 
     low_outer: float
     high_outer: float

@@ -28,7 +28,7 @@ class MaskaqConfig(MimiqConfig):
     mode: Literal["faithful", "fixed"] = setting(
         "fixed",
         "faithful: the untrained student takes part in the first set, its quantizers initialise on noise; "
-        "fixed: the first set is made from the teacher alone, and the engine's known faults are mended.",
+        "fixed: the first set is made from the teacher alone, and the engine's known faults are corrected.",
         choices=("faithful", "fixed"),
         tunable=False,
     )

@@ -25,7 +25,7 @@ class Standing(NamedTuple):
     rank: int
     """1 is best; equal means share a rank."""
     p_value: float | None
-    """Of the paired test against the group's best row, Holm-corrected; None for the best itself."""
+    """p-value of the paired test against the group's best row, Holm-corrected; None for the best itself."""
     test: str
     """`mcnemar` (right and wrong, one seed each), `bootstrap` (several seeds, or scores), or empty."""
 

@@ -127,7 +127,7 @@ class GeneratorSynthesizer(Synthesizer):
         return self.config.iterations
 
     def learning_rate_at(self, iteration: int, epoch: int) -> float:
-        """Of this training step. Here a tenth less after each milestone."""
+        """Learning rate of this training step. Here a tenth less after each milestone."""
         passed = sum(iteration >= share * self.iterations_at(epoch) for share in self.config.milestones)
         rate: float = self.config.learning_rate * 0.1**passed
         return rate

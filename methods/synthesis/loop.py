@@ -58,7 +58,7 @@ class Objective(ABC):
         self.config = config
         self.batch = batch
         self.targets = batch.labels
-        """Of the latest view: boxes move along with it."""
+        """Targets of the latest view: boxes move along with it."""
 
     @abstractmethod
     def losses(self, images: Tensor, view: Tensor, iteration: int) -> Mapping[str, Tensor]:
@@ -90,7 +90,7 @@ class Objective(ABC):
         return torch.optim.Adam([images], lr=self.config.learning_rate, fused=True)
 
     def learning_rate(self, iteration: int) -> float:
-        """Of this iteration. Here a cosine from `config.learning_rate` to 0."""
+        """Learning rate of this iteration. Here a cosine from `config.learning_rate` to 0."""
         return cosine(self.config.learning_rate, 0.0, iteration / self.config.iterations)
 
 
