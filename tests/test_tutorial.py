@@ -37,9 +37,9 @@ def test_the_method_takes_less_than_forty_lines():
     assert len(method.splitlines()) < 40
 
 
-def test_its_contract_is_tested_in_three_lines(folder):
+def test_its_contract_is_tested_in_four_lines(folder):
     _, contract = blocks("python")
-    assert len([line for line in contract.splitlines() if line]) == 3
+    assert len([line for line in contract.splitlines() if line]) == 4
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_focus.py"]
     environment = os.environ | {"PYTHONPATH": str(TUTORIAL.parents[1])}
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)

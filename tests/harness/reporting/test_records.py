@@ -79,8 +79,8 @@ def store(tmp_path) -> Store:
 
 def write(store: Store, one: Trial, outcomes: dict[str, torch.Tensor] | None = None, **facts: Any) -> None:
     tensors = {"outcomes.top1": RIGHT} if outcomes is None else outcomes
-    stage = Stage("evaluate", one.label, {}, {}, one.evaluation)
-    write_artifact(store, stage, tensors, dataclasses.replace(FACTS, **facts), seconds=3.0)
+    found = dataclasses.replace(FACTS, **facts)
+    write_artifact(store, one.evaluation, tensors, found, label=one.label, seconds=3.0)
 
 
 def test_a_record_is_its_trial_with_what_the_evaluation_found(store):
