@@ -73,7 +73,7 @@ class ImageNet(ImageClassification):
     def folder_notes(self) -> tuple[str, ...]:
         """Pictures of val that cannot be opened, and those without a class."""
         loose = self._val.loose
-        what = "images left out that lie beside the class folders, as if sorting was cut short"
+        what = "loose images beside the class folders left out, as if sorting was cut short"
         return (*unopened_notes(self._val.unopened), *((counted(what, loose),) if loose else ()))
 
     @functools.cached_property

@@ -296,7 +296,10 @@ def empty_train(folder):
             r"val nor .* holds folders named by WordNet id.* holds 1 folders \(pictures\)\): "
             "give --data imagenet=DIR",
         ),
-        (flat, r"val is flat, 1 loose images \(ILSVRC2012_val_00000001.JPEG\).*sort them into .*/val/<wnid>/"),
+        (
+            flat,
+            r"val is flat, 1 loose images \(ILSVRC2012_val_00000001.JPEG\).*sort them into .*/val/<wnid>/",
+        ),
         (unknown_class, "no class of ImageNet-1k: n99999999: name every folder by its WordNet id"),
         (named_by_word, "no class of ImageNet-1k: tench"),
         (empty_class, "val has no images in n01440764: fill the folder or remove it"),
