@@ -11,6 +11,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from backbones.preprocessing.picture_files import counted, pictures_under, printable
+from backbones.preprocessing.pixels import normalized
+from backbones.preprocessing.transforms import is_readable, read_image
 from methods.base import Method, SynthesisTask, Synthesizer, SyntheticImages
 from methods.settings import setting
 
@@ -32,10 +35,8 @@ class ImageFolder(Synthesizer):
 
     def inputs_digest(self) -> str:
         """Over names and bytes of the pictures that will be used; ValueError where one cannot be read."""
-        from backbones.preprocessing.transforms import is_readable
-
         paths = self._paths()
-        broken = [path.name for path in paths if not is_readable(path)]
+        broken = [printable(path.name) for path in paths if not is_readable(path)]
         if broken:
             more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
             raise ValueError(
@@ -44,22 +45,21 @@ class ImageFolder(Synthesizer):
         found = hashlib.sha256()
         for path in paths:
             content = hashlib.sha256(path.read_bytes()).hexdigest()
-            found.update(f"{path.relative_to(self._folder()).as_posix()}\0{content}\n".encode())
+            found.update(os.fsencode(f"{path.relative_to(self._folder()).as_posix()}\0{content}\n"))
         return found.hexdigest()
 
     def synthesize(self, task: SynthesisTask) -> SyntheticImages:
         """The pictures, normalized, without labels. Raises ValueError when one cannot be read."""
         import torch
 
-        from backbones.preprocessing.pixels import normalized
-        from backbones.preprocessing.transforms import read_image
-
         teacher = task.teacher
         crops = []
         for path in self._paths():
             crop, _ = read_image(path, teacher.data)
             if crop is None:
-                raise ValueError(f"{path.name} in {self.config.folder} cannot be read as a picture")
+                raise ValueError(
+                    f"{printable(path.name)} in {self.config.folder} cannot be read as a picture"
+                )
             crops.append(crop)
         images = normalized(torch.stack(crops), teacher.data)
         labels = torch.full((len(crops),), -1)
@@ -70,21 +70,23 @@ class ImageFolder(Synthesizer):
 
     def _paths(self) -> list[Path]:
         """The files that are used; ValueError, one sentence, when there are not enough."""
-        from backbones.preprocessing.transforms import is_image
-
         folder, wanted = self._folder(), self.config.images
         if not self.config.folder:
             raise ValueError("no folder was given: set image_folder.folder=DIR to a folder of pictures")
         if not folder.is_dir():
             raise ValueError(f"there is no folder {folder}: set image_folder.folder=DIR to one with pictures")
-        paths = [Path(place, name) for place, _, names in os.walk(folder) for name in names if is_image(name)]
+        paths, unopened = pictures_under(folder)
+        if unopened:
+            raise ValueError(
+                f"{counted('pictures that cannot be opened', unopened)} in {folder}: repair or remove them"
+            )
         if not paths:
             raise ValueError(f"{folder} holds no pictures, such as .png or .jpg files")
         if len(paths) < wanted:
             raise ValueError(
                 f"{folder} holds {len(paths)} of {wanted} pictures: set image_folder.images={len(paths)}"
             )
-        return sorted(paths, key=lambda path: path.relative_to(folder).as_posix())[:wanted]
+        return list(paths[:wanted])
 
 
 METHOD = Method(

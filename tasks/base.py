@@ -71,6 +71,10 @@ class SplitFacts:
     whole: bool
     """True when it is the data set's whole official evaluation set."""
     description: str = ""
+    one_in: int = 1
+    """The split holds one of so many of the folder's images: to have n, the folder needs n * `one_in`."""
+    notes: tuple[str, ...] = ()
+    """What was left out of the folder or of the split: one sentence for each kind."""
 
 
 class Task(ABC):
@@ -95,7 +99,10 @@ class Task(ABC):
 
     @abstractmethod
     def facts(self, split: Split) -> SplitFacts:
-        """What the split holds; reads names only. Raises DataError when the data is not there or broken."""
+        """What the split holds; opens a picture only to tell equal ones apart.
+
+        Raises DataError when the data is not there or broken.
+        """
 
     @abstractmethod
     def evaluate(

@@ -8,34 +8,45 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import Path, PureWindowsPath
+from typing import TYPE_CHECKING, NamedTuple
 
 from backbones.base import DataConfig
-from backbones.preprocessing.transforms import detector_size, fitted_size, is_image, read_fitted, read_resized
+from backbones.preprocessing.picture_files import counted, pictures_under, some
+from backbones.preprocessing.transforms import detector_size, fitted_size, read_fitted, read_resized
 from tasks.base import DataError, Split, SplitFacts
 from tasks.coco_annotations import CATEGORIES, Annotations, read_annotations
 from tasks.detection import DetectionTask, Scene
 from tasks.detection_scoring import Truth
 from tasks.image_files import (
     TUNE_MOST,
+    TUNE_SHARE,
     ReadingReport,
     Sample,
-    counted,
     digest,
     lowest_hashes,
     read_each,
     shuffled,
     split_by_hash,
     too_few,
+    unopened_notes,
 )
+from tasks.overlap import Apart, kept_apart
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _VALIDATION_IMAGES = 5_000
+
+
+class _Part(NamedTuple):
+    """The annotated pictures of one folder that are there."""
+
+    samples: list[Sample]
+    truths: dict[str, Truth]
+    """Name of a sample -> what it shows."""
+    notes: tuple[str, ...]
 
 
 class Coco(DetectionTask):
@@ -59,7 +70,9 @@ class Coco(DetectionTask):
             whole=split == "report" and len(samples) == _VALIDATION_IMAGES,
             description=f"{len(samples)} images of train2017"
             if from_train
-            else f"{len(samples)} of {len(self._val[0])} images of val2017",
+            else f"{len(samples)} of {len(self._val.samples)} images of val2017",
+            one_in=TUNE_SHARE if split == "tune" and not from_train else 1,
+            notes=(*self.data_notes(), *self._tune_notes()),
         )
 
     def sample_count(self, split: Split) -> int:
@@ -68,10 +81,9 @@ class Coco(DetectionTask):
 
     def samples(self, split: Split) -> Sequence[Sample]:
         """The images of a split, ordered by file name."""
-        tune, report = split_by_hash(self._val[0])
-        if not self._has_train:
-            return tune if split == "tune" else report
-        return self._val[0] if split == "report" else lowest_hashes(self._train[0], TUNE_MOST)
+        if split == "tune":
+            return self._tune.tune
+        return self._val.samples if self._has_train else self._halves[1]
 
     def scenes(self, split: Split, data: DataConfig, report: ReadingReport) -> Iterator[Scene]:
         """The split's readable images; one whose shape is not the annotated one is left out."""
@@ -81,7 +93,7 @@ class Coco(DetectionTask):
         for sample, pixels in read_each(samples, data, report, read_resized):
             truth = self._truths[sample.name]
             if _size(pixels) == detector_size(truth.size, data):
-                yield Scene(sample.name, pixels, truth)
+                yield Scene(sample.shown, pixels, truth)
             else:
                 report.mismatched.append(sample.name)
 
@@ -93,14 +105,14 @@ class Coco(DetectionTask):
             for sample, pixels in read_each(samples, data, ReadingReport(), read_fitted):
                 truth = self._truths[sample.name]
                 if _size(pixels) == fitted_size(truth.size, data):
-                    scenes.append(Scene(sample.name, pixels, truth))
+                    scenes.append(Scene(sample.shown, pixels, truth))
                 if len(scenes) == count:
                     return scenes
         raise DataError(too_few(count, len(scenes)))
 
     def data_notes(self) -> tuple[str, ...]:
         """What was left out of the annotations and of the folder of val2017."""
-        return (*self._val_annotations.notes, *self._val[1])
+        return (*self._val_annotations.notes, *self._val.notes)
 
     @property
     def _has_train(self) -> bool:
@@ -108,21 +120,42 @@ class Coco(DetectionTask):
         return (folder / "train2017").is_dir() and _annotation_file(folder, "train2017").is_file()
 
     @functools.cached_property
-    def _val(self) -> tuple[list[Sample], tuple[str, ...]]:
+    def _val(self) -> _Part:
         return self._listed("val2017", "", self._val_annotations.truths)
 
     @functools.cached_property
-    def _train(self) -> tuple[list[Sample], tuple[str, ...]]:
+    def _train(self) -> _Part:
         return self._listed("train2017", "train2017/", self._train_annotations.truths)
+
+    @functools.cached_property
+    def _halves(self) -> tuple[list[Sample], list[Sample]]:
+        return split_by_hash(self._val.samples)
+
+    @functools.cached_property
+    def _tune(self) -> Apart:
+        """The tune split; raises DataError where the report split holds the whole of it."""
+        if not self._has_train:
+            return kept_apart(*self._halves)
+        apart = kept_apart(lowest_hashes(self._train.samples, TUNE_MOST), self._val.samples)
+        if not apart.tune:
+            folder = self.given_folder()
+            raise DataError(
+                f"{folder / 'train2017'} and {folder / 'val2017'} hold the same images "
+                f"({some(apart.shared)}): remove the former, and a part of the latter serves to tune"
+            )
+        return apart
+
+    def _tune_notes(self) -> tuple[str, ...]:
+        """What left the tune split; a train2017 that cannot be used is no fault of the report split."""
+        try:
+            return self._tune.notes
+        except DataError as error:
+            return (f"there is no tune split: {error}",)
 
     @functools.cached_property
     def _truths(self) -> Mapping[str, Truth]:
         """Name of a sample -> what it shows."""
-        truths = dict(self._val_annotations.truths)
-        if self._has_train:
-            train = self._train_annotations.truths
-            truths |= {f"train2017/{name}": truth for name, truth in train.items()}
-        return truths
+        return {**self._val.truths, **self._train.truths} if self._has_train else self._val.truths
 
     @functools.cached_property
     def _val_annotations(self) -> Annotations:
@@ -132,33 +165,52 @@ class Coco(DetectionTask):
     def _train_annotations(self) -> Annotations:
         return read_annotations(_annotation_file(self.given_folder(), "train2017"))
 
-    def _listed(
-        self, part: str, prefix: str, truths: Mapping[str, Truth]
-    ) -> tuple[list[Sample], tuple[str, ...]]:
+    def _listed(self, part: str, prefix: str, truths: Mapping[str, Truth]) -> _Part:
         """The annotated images that are there, and notes about missing and about unlisted ones.
 
-        Raises DataError when no annotated image is there.
+        Raises DataError when no annotated image is there, or two of them are one file.
         """
         folder = self.given_folder() / part
         if not folder.is_dir():
             raise DataError(f"no folder {folder}: give --data coco=DIR where DIR/{part}/ holds the images")
-        there = {
-            Path(place, name).relative_to(folder).as_posix()
-            for place, _, names in os.walk(folder)
-            for name in names
-            if is_image(name)
-        }
-        samples = [Sample(prefix + name, folder / name) for name in truths if name in there]
-        if not samples:
+        found = pictures_under(folder)
+        there = {path.relative_to(folder).as_posix(): path for path in found.paths}
+        names = {listed: _name_on_disk(listed, there) for listed in truths}
+        lost = [listed for listed, name in names.items() if name is None]
+        by_name: dict[str, str] = {}
+        for listed, name in names.items():
+            if name is not None and by_name.setdefault(name, listed) != listed:
+                raise DataError(
+                    f"{_annotation_file(folder.parent, part)} lists {by_name[name]} and {listed}, "
+                    f"but {folder} holds only {name} for both: list every image once"
+                )
+        if not by_name:
             raise DataError(
                 f"{folder} holds none of the {len(truths)} images that "
-                f"{_annotation_file(folder.parent, part)} lists: put them there"
+                f"{_annotation_file(folder.parent, part)} lists: it lists {some(lost)}, the folder holds "
+                f"{some(list(there)) or 'no images'}"
             )
         kinds = (
-            ("annotated images left out whose file is not there", [n for n in truths if n not in there]),
-            ("images left out that the annotations do not list", sorted(there - set(truths))),
+            ("annotated images left out whose file is not there", lost),
+            ("images left out that the annotations do not list", sorted(set(there) - set(by_name))),
         )
-        return samples, tuple(counted(what, names) for what, names in kinds if names)
+        return _Part(
+            [Sample(prefix + name, there[name]) for name in sorted(by_name)],
+            {prefix + name: truths[listed] for name, listed in by_name.items()},
+            (
+                *(counted(what, left) for what, left in kinds if left),
+                *unopened_notes(found.unopened),
+            ),
+        )
+
+
+def _name_on_disk(listed: str, there: Mapping[str, Path]) -> str | None:
+    """The file that an annotated name means: the name itself, or without the folders before it."""
+    if listed in there:
+        return listed
+    parts = PureWindowsPath(listed).parts
+    ends = ("/".join(parts[start:]) for start in range(len(parts)))
+    return next((end for end in ends if end in there), None)
 
 
 def _annotation_file(folder: Path, part: str) -> Path:

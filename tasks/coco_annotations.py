@@ -8,15 +8,14 @@ counted and named. Opens no image.
 from __future__ import annotations
 
 import json
-import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from backbones.preprocessing.picture_files import counted, some
 from tasks.base import DataError
 from tasks.detection_scoring import Truth
-from tasks.image_files import counted
 
 _NAMES = (
     "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,,stop sign,"
@@ -30,6 +29,9 @@ _NAMES = (
 CATEGORIES = {number: name for number, name in enumerate(_NAMES.split(","), 1) if name}
 """COCO's category id -> name, in the order of the class indices."""
 _INDICES = {number: index for index, number in enumerate(CATEGORIES)}
+_SAME = "annotations taken once that are equal to another one in image, class and box"
+_HUGE = 1e12
+"""Numbers from here on are no pixels; what is not a number is not below it either."""
 _BORDER = 1.0
 """Pixels by which COCO's own boxes may exceed their image; they are taken as they are."""
 
@@ -46,19 +48,22 @@ class Annotations(NamedTuple):
 def read_annotations(path: Path) -> Annotations:
     """The file's images and what they show; raises DataError when it cannot be read without guessing."""
     content = _parsed(path)
-    _check_categories(content["categories"], path)
+    listed = _listed_categories(content["categories"], path)
     images = _images(content["images"], path)
+    entries = [_read(entry, f"annotation {k}", path) for k, entry in enumerate(content["annotations"])]
+    _check_categories(entries, listed, path)
     kept: dict[int, list[dict[str, Any]]] = {image: [] for image in images}
     remarks: dict[str, list[str]] = defaultdict(list)
-    for number, entry in enumerate(content["annotations"]):
-        where = f"annotation {number}"
-        _require(entry, ("image_id", "category_id", "bbox"), where, path)
-        fault = _fault(entry, images)
+    twins = _Twins()
+    for number, entry in enumerate(entries):
+        name = str(entry.get("id", number))
+        fault = _fault(entry, images) or twins.fault(entry)
         if fault:
-            remarks[fault].append(str(entry.get("id", number)))
+            remarks[fault].append(name)
         else:
             _repair(entry, images[entry["image_id"]][1], remarks)
             kept[entry["image_id"]].append(entry)
+    _refuse_loss(remarks, len(entries), path)
     bare = sorted(name for image, (name, _) in images.items() if not kept[image])
     if bare:
         remarks["images without an object, kept as background"] = bare
@@ -69,12 +74,13 @@ def read_annotations(path: Path) -> Annotations:
 
 def _parsed(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        # From bytes, json tells the encoding and passes over a byte order mark.
+        content: dict[str, Any] = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise DataError(
             f"no annotations at {path}: give --data coco=DIR where DIR/annotations/ holds the file"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON ({error}): download it again") from None
     _require(content, ("images", "annotations", "categories"), "the file", path)
     for key in ("images", "annotations", "categories"):
@@ -91,16 +97,73 @@ def _require(entry: Any, keys: Sequence[str], what: str, path: Path) -> None:
         )
 
 
-def _check_categories(entries: Sequence[Any], path: Path) -> None:
-    """Refuse a file that numbers its categories in a way of its own: every label would be wrong."""
+def _listed_categories(entries: Sequence[Any], path: Path) -> dict[int, str]:
+    """Category id -> name; refuses a file that numbers its categories in a way of its own."""
+    listed: dict[int, str] = {}
     for entry in entries:
         _require(entry, ("id", "name"), "a category", path)
-        number, name = entry["id"], entry["name"]
+        number, name = _whole(entry["id"]), entry["name"]
+        if number is None or not isinstance(name, str):
+            raise DataError(f"{path}: category {entry['id']!r} needs a whole number as id and a text as name")
         if CATEGORIES.get(number, name) != name:
             raise DataError(
                 f"{path}: category {number} is '{name}', in COCO it is '{CATEGORIES[number]}': "
                 "number the categories as COCO does, 1 to 90 with gaps"
             )
+        listed[number] = name
+    return listed
+
+
+def _read(entry: Any, where: str, path: Path) -> dict[str, Any]:
+    """An annotation with its ids as whole numbers, None where they are none."""
+    _require(entry, ("image_id", "category_id", "bbox"), where, path)
+    return {**entry, **{key: _whole(entry[key]) for key in ("image_id", "category_id")}}
+
+
+def _check_categories(entries: Sequence[Mapping[str, Any]], listed: Mapping[int, str], path: Path) -> None:
+    """Refuse annotations of categories that the file does not list, or that COCO does not have."""
+    used = Counter(entry["category_id"] for entry in entries if entry["category_id"] is not None)
+    foreign = {number: name for number, name in listed.items() if number in used and number not in CATEGORIES}
+    if foreign:
+        names = some([f"{number} '{name}'" for number, name in foreign.items()])
+        raise DataError(
+            f"{path}: {sum(used[n] for n in foreign)} of {len(entries)} annotations are of categories that "
+            f"COCO does not have ({names}): the task coco scores COCO's 80 categories alone"
+        )
+    unlisted = sorted(set(used) - set(listed))
+    if unlisted:
+        ids = some([str(number) for number in unlisted])
+        raise DataError(
+            f"{path}: {sum(used[n] for n in unlisted)} of {len(entries)} annotations are of categories that "
+            f"'categories' does not list ({ids}): list every category with its name"
+        )
+
+
+class _Twins:
+    """Tells annotations that were met before, by their id, or by their image, class and box."""
+
+    def __init__(self) -> None:
+        self._ids: set[str] = set()
+        self._marks: set[tuple[Any, ...]] = set()
+
+    def fault(self, entry: Mapping[str, Any]) -> str:
+        """Why the annotation is taken no second time; empty where it is new."""
+        mark = (entry["image_id"], entry["category_id"], *entry["bbox"])
+        name = "" if entry.get("id") is None else str(entry["id"])
+        if mark in self._marks:
+            return _SAME
+        if name and name in self._ids:
+            return "annotations left out whose id another one has"
+        self._marks.add(mark)
+        self._ids.add(name)
+        return ""
+
+
+def _refuse_loss(remarks: Mapping[str, Sequence[str]], total: int, path: Path) -> None:
+    """Refuse a file most of whose annotations fall out for one reason; taking equal ones once loses none."""
+    for what, names in remarks.items():
+        if "left out" in what and 2 * len(names) > total:
+            raise DataError(f"{path}: of {total} {counted(what, names)}: most of the file cannot be used")
 
 
 def _images(entries: Sequence[Any], path: Path) -> dict[int, tuple[str, tuple[int, int]]]:
@@ -109,29 +172,38 @@ def _images(entries: Sequence[Any], path: Path) -> dict[int, tuple[str, tuple[in
     names = set()
     for position, entry in enumerate(entries):
         _require(entry, ("id", "file_name", "width", "height"), f"image {position}", path)
-        number, name, size = entry["id"], entry["file_name"], (entry["width"], entry["height"])
-        if not isinstance(number, int) or not all(isinstance(side, int) and side > 0 for side in size):
+        number, width, height = (_whole(entry[key]) for key in ("id", "width", "height"))
+        name = entry["file_name"]
+        if number is None or width is None or height is None or min(width, height) <= 0:
             raise DataError(f"{path}: image {position} needs a whole number as id, width and height")
-        if not isinstance(name, str) or not name or _leaves(name):
-            raise DataError(f"{path}: the file name {name!r} of image {number} is not inside the folder")
+        if not isinstance(name, str) or not name:
+            raise DataError(f"{path}: the file name {name!r} of image {number} is no text")
         if number in images or name in names:
             raise DataError(f"{path}: image {number} ({name}) is listed twice: list every image once")
-        images[number] = (name, size)
+        images[number] = (name, (width, height))
         names.add(name)
     return images
 
 
-def _leaves(name: str) -> bool:
-    return PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts
+def _whole(value: Any) -> int | None:
+    """The whole number that an integer, a float or a text stands for; None where it stands for none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        if isinstance(value, str) and value.strip().isdecimal():
+            return int(value)
+        return int(value) if isinstance(value, int) or float(value).is_integer() else None
+    except ValueError:
+        return None
 
 
 def _fault(entry: Mapping[str, Any], images: Mapping[int, tuple[str, tuple[int, int]]]) -> str:
     """Why an annotation is left out; empty where it is not."""
     box = entry["bbox"]
-    if not isinstance(entry["image_id"], int) or entry["image_id"] not in images:
+    if entry["image_id"] not in images:
         return "annotations left out whose image is not listed"
-    if not isinstance(entry["category_id"], int) or entry["category_id"] not in CATEGORIES:
-        return "annotations left out whose category COCO does not have"
+    if entry["category_id"] is None:
+        return "annotations left out whose category is no whole number"
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
         return "annotations left out whose box is not four numbers"
     if box[2] <= 0 or box[3] <= 0:
@@ -143,7 +215,7 @@ def _fault(entry: Mapping[str, Any], images: Mapping[int, tuple[str, tuple[int, 
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _HUGE
 
 
 def _repair(entry: dict[str, Any], size: tuple[int, int], remarks: dict[str, list[str]]) -> None:

@@ -32,6 +32,10 @@ class ImageClassification(Task):
     def facts(self, split: Split) -> SplitFacts:
         """What the split holds."""
 
+    def folder_notes(self) -> tuple[str, ...]:
+        """What was left out of the folder of pictures that is reported on: one sentence for each kind."""
+        return ()
+
     def evaluate(
         self,
         model: nn.Module,
@@ -58,7 +62,7 @@ class ImageClassification(Task):
             outcomes=scores.outcomes,
             sample_ids=tuple(names),
             outputs=scores.outputs,
-            notes=(*report.notes(), *scores.notes),
+            notes=(*self.folder_notes(), *report.notes(), *scores.notes),
         )
 
     def calibration_images(self, backbone: Backbone, count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -68,9 +72,12 @@ class ImageClassification(Task):
         drawn = draw_images(self.samples("tune"), backbone.data, count, seed)
         return drawn.images, torch.tensor([sample.label for sample in drawn.samples])
 
-    def _facts(self, split: Split, *, whole: bool, description: str) -> SplitFacts:
+    def _facts(
+        self, split: Split, *, whole: bool, description: str, one_in: int = 1, notes: tuple[str, ...] = ()
+    ) -> SplitFacts:
         samples = self.samples(split)
-        return SplitFacts(len(samples), digest(samples), self.labelled, whole, description)
+        found = (*self.folder_notes(), *notes)
+        return SplitFacts(len(samples), digest(samples), self.labelled, whole, description, one_in, found)
 
 
 def _batches(
@@ -80,5 +87,5 @@ def _batches(
     import torch
 
     for read in read_batches(samples, backbone.data, batch_size, report):
-        names += [sample.name for sample in read.samples]
+        names += [sample.shown for sample in read.samples]
         yield Batch(read.images, torch.tensor([sample.label for sample in read.samples]))

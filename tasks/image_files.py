@@ -6,6 +6,7 @@ A file that cannot be read is skipped, one in another colour mode is converted; 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backbones.base import DataConfig
+from backbones.preprocessing.picture_files import counted, printable, some
 from backbones.preprocessing.pixels import normalized
 from backbones.preprocessing.transforms import pixel_mode, read_image
 from tasks.base import DataError
@@ -21,7 +23,7 @@ from tasks.base import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
-_TUNE_SHARE = 10
+TUNE_SHARE = 10
 """One image in so many is kept for tuning ..."""
 TUNE_MOST = 1000
 """... up to this number."""
@@ -32,8 +34,6 @@ _AHEAD = 2
 """Batches that are decoded while one is being scored."""
 _SINGLES = 8
 """Images to a batch where every image is given out by itself."""
-_NAMED = 5
-"""Files that a note names; it counts the others."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,15 @@ class Sample:
     """One image file."""
 
     name: str
-    """Path relative to the data set's folder, with forward slashes."""
+    """Path relative to the data set's folder, with forward slashes, as `os.fsdecode` gives its bytes."""
     path: Path
     label: int = -1
     """Class index; -1 without a label."""
+
+    @property
+    def shown(self) -> str:
+        """The name in a form that can be printed and stored, whatever bytes it has."""
+        return printable(self.name)
 
 
 @dataclass
@@ -55,6 +60,10 @@ class ReadingReport:
     """Names that could not be read."""
     converted: list[str] = field(default_factory=list)
     """Names with the colour mode they had."""
+    narrowed: list[str] = field(default_factory=list)
+    """Names of pictures of 16 bits to a value, with their mode."""
+    unranged: list[str] = field(default_factory=list)
+    """Names of pictures whose values have no known range, with their mode."""
     mismatched: list[str] = field(default_factory=list)
     """Names of pictures whose size is not the annotated one."""
 
@@ -62,6 +71,8 @@ class ReadingReport:
         """At most one sentence for each kind."""
         kinds = (
             ("unreadable images left out", self.skipped),
+            ("images left out whose mode states no range of values", self.unranged),
+            ("images scaled from 16 bits to 8", self.narrowed),
             ("images converted from another colour mode", self.converted),
             ("images left out whose shape is not the annotated one", self.mismatched),
         )
@@ -79,12 +90,12 @@ class ReadBatch:
 
 def lowest_hashes(samples: Iterable[Sample], count: int) -> list[Sample]:
     """`count` samples chosen by a hash of their names, so that added files replace few of them."""
-    return sorted(samples, key=lambda s: hashlib.sha256(s.name.encode()).digest())[:count]
+    return sorted(samples, key=lambda s: hashlib.sha256(os.fsencode(s.name)).digest())[:count]
 
 
 def split_by_hash(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
     """(tune, report): a tenth, at most 1,000, and the rest, each in the given order."""
-    count = min(TUNE_MOST, len(samples) // _TUNE_SHARE)
+    count = min(TUNE_MOST, len(samples) // TUNE_SHARE)
     chosen = {sample.name for sample in lowest_hashes(samples, count)}
     return [s for s in samples if s.name in chosen], [s for s in samples if s.name not in chosen]
 
@@ -93,7 +104,7 @@ def digest(samples: Iterable[Sample]) -> str:
     """SHA-256 over names, sizes in bytes and labels; the files are not opened."""
     found = hashlib.sha256()
     for sample in samples:
-        found.update(f"{sample.name}\0{sample.path.stat().st_size}\0{sample.label}\n".encode())
+        found.update(os.fsencode(f"{sample.name}\0{sample.path.stat().st_size}\0{sample.label}\n"))
     return found.hexdigest()
 
 
@@ -162,16 +173,20 @@ def _read(
             for sample, future in batch:
                 pixels, mode = future.result()
                 if pixels is None:
-                    report.skipped.append(sample.name)
+                    (report.unranged if mode else report.skipped).append(f"{sample.name} {mode}".rstrip())
                     continue
                 if mode != pixel_mode(data):
-                    report.converted.append(f"{sample.name} {mode}")
+                    # A readable picture of mode `I` has the range of `I;16`.
+                    kind = report.narrowed if mode.startswith("I") else report.converted
+                    kind.append(f"{sample.name} {mode}")
                 read.append((sample, pixels))
             if read:
                 any_read = True
                 yield read
     if not any_read:
-        raise DataError(f"none of {len(samples)} image files could be read: {_some(report.skipped)}")
+        raise DataError(
+            f"none of {len(samples)} image files could be read: {some([*report.skipped, *report.unranged])}"
+        )
 
 
 def _submitted(
@@ -187,11 +202,6 @@ def _submitted(
     yield from pending
 
 
-def counted(what: str, names: Sequence[str]) -> str:
-    """`what: 7 (a, b, c, d, e and 2 more)`."""
-    return f"{what}: {len(names)} ({_some(names)})"
-
-
-def _some(names: Sequence[str]) -> str:
-    rest = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + rest
+def unopened_notes(names: Sequence[str]) -> tuple[str, ...]:
+    """The note on pictures that cannot be opened; none where there are none."""
+    return (counted("images left out that cannot be opened", names),) if names else ()

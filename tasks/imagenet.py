@@ -1,4 +1,4 @@
-"""ImageNet-1k classification on any folder `val/<wnid>/*.JPEG`, whole or a subset.
+"""ImageNet-1k classification on any folder that `imagenet_layout` understands, whole or a subset.
 
 The class index comes from the WordNet id, never from a folder's position. `tune` is a fixed sample of
 `train/` where it lies beside `val/`, else a fixed tenth of `val/`, which `report` then leaves out.
@@ -7,24 +7,23 @@ The class index comes from the WordNet id, never from a folder's position. `tune
 from __future__ import annotations
 
 import functools
-import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from backbones.base import Backbone
-from backbones.preprocessing.transforms import is_image
+from backbones.preprocessing.picture_files import counted, some
 from tasks.base import DataError, Evaluation, EvaluationOptions, Split, SplitFacts
 from tasks.image_classification import ImageClassification
-from tasks.image_files import TUNE_MOST, Sample, lowest_hashes, split_by_hash
+from tasks.image_files import TUNE_MOST, TUNE_SHARE, Sample, lowest_hashes, split_by_hash, unopened_notes
+from tasks.imagenet_layout import Layout, Listing, find_layout, listed
+from tasks.overlap import Apart, kept_apart
 
 if TYPE_CHECKING:
     from torch import nn
 
 _CLASSES = 1000
 _VALIDATION_IMAGES = 50_000
-_WNID = re.compile(r"n\d{8}")
 
 
 class ImageNet(ImageClassification):
@@ -39,19 +38,21 @@ class ImageNet(ImageClassification):
     def samples(self, split: Split) -> Sequence[Sample]:
         """The images of a split, ordered by class folder and file name."""
         if split == "report":
-            return self._val if self._train_folder else self._halves[1]
-        return self._train_sample if self._train_folder else self._halves[0]
+            return self._val.samples if self._layout.train else self._halves[1]
+        return self._tune.tune
 
     def facts(self, split: Split) -> SplitFacts:
         """`whole` is true for the official 50,000 images with none taken for tuning."""
         count = len(self.samples(split))
-        from_train = split == "tune" and self._train_folder is not None
+        from_train = split == "tune" and self._layout.train is not None
         return self._facts(
             split,
             whole=split == "report" and count == _VALIDATION_IMAGES,
             description=f"{count} images of train"
             if from_train
-            else f"{count} of {len(self._val)} images of val",
+            else f"{count} of {len(self._val.samples)} images of val",
+            one_in=TUNE_SHARE if split == "tune" and not from_train else 1,
+            notes=self._tune_notes(),
         )
 
     def evaluate(
@@ -69,70 +70,46 @@ class ImageNet(ImageClassification):
             )
         return super().evaluate(model, backbone, split, options)
 
-    @functools.cached_property
-    def _val_folder(self) -> Path:
-        folder = self.given_folder()
-        for place in (folder / "val", folder):
-            if place.is_dir() and any(_WNID.fullmatch(name) for name in os.listdir(place)):
-                return place
-        raise DataError(
-            f"neither {folder / 'val'} nor {folder} holds folders named by WordNet id, such as n01440764: "
-            "give --data imagenet=DIR where DIR/val/<wnid>/ holds the images"
-        )
+    def folder_notes(self) -> tuple[str, ...]:
+        """Pictures of val that cannot be opened, and those without a class."""
+        loose = self._val.loose
+        what = "loose images beside the class folders left out, as if sorting was cut short"
+        return (*unopened_notes(self._val.unopened), *((counted(what, loose),) if loose else ()))
 
     @functools.cached_property
-    def _train_folder(self) -> Path | None:
-        folder = self.given_folder() / "train"
-        return folder if folder.is_dir() else None
+    def _layout(self) -> Layout:
+        return find_layout(self.given_folder())
 
     @functools.cached_property
-    def _val(self) -> list[Sample]:
-        by_class = _listed(self._val_folder, prefix="")
-        return [sample for samples in by_class.values() for sample in samples]
+    def _val(self) -> Listing:
+        return listed(self._layout.val, self.given_folder())
 
     @functools.cached_property
     def _halves(self) -> tuple[list[Sample], list[Sample]]:
-        return split_by_hash(self._val)
+        return split_by_hash(self._val.samples)
 
     @functools.cached_property
-    def _train_sample(self) -> list[Sample]:
+    def _tune(self) -> Apart:
+        """The tune split; raises DataError where the report split holds the whole of train."""
+        if self._layout.train is None:
+            return kept_apart(*self._halves)
+        apart = kept_apart(self._train_sample(self._layout.train), self._val.samples)
+        if not apart.tune:
+            raise DataError(
+                f"{self._layout.train} and {self._layout.val} hold the same images ({some(apart.shared)}): "
+                "remove the former, and a part of the latter serves to tune"
+            )
+        return apart
+
+    def _train_sample(self, folder: Path) -> list[Sample]:
         """Equally many images of every class, about 1,000 together."""
-        assert self._train_folder is not None
-        by_class = _listed(self._train_folder, prefix="train/")
+        by_class = listed(folder, self.given_folder(), prefix="train/").by_class
         share = max(1, TUNE_MOST // len(by_class))
         return [sample for samples in by_class.values() for sample in lowest_hashes(samples, share)]
 
-
-def _listed(folder: Path, prefix: str) -> dict[str, list[Sample]]:
-    """WordNet id -> samples in order of file name; raises DataError for foreign or empty class folders."""
-    indices = _class_indices()
-    wnids = sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
-    unknown = [wnid for wnid in wnids if wnid not in indices]
-    if unknown:
-        raise DataError(
-            f"{folder} holds folders that are no class of ImageNet-1k: {', '.join(unknown[:5])}: "
-            "name every folder by its WordNet id, such as n01440764"
-        )
-    listed = {
-        wnid: [
-            Sample(f"{prefix}{wnid}/{name}", folder / wnid / name, indices[wnid])
-            for name in sorted(entry.name for entry in os.scandir(folder / wnid) if is_image(entry.name))
-        ]
-        for wnid in wnids
-    }
-    empty = [wnid for wnid, samples in listed.items() if not samples]
-    if empty or not listed:
-        raise DataError(
-            f"{folder} has no images in {', '.join(empty[:5]) or 'any class folder'}: "
-            "fill the folder or remove it"
-        )
-    return listed
-
-
-@functools.cache
-def _class_indices() -> dict[str, int]:
-    """WordNet id -> class index, 0 to 999."""
-    from timm.data.imagenet_info import ImageNetInfo
-
-    info: Any = ImageNetInfo("imagenet-1k")
-    return {wnid: index for index, wnid in enumerate(info.label_names())}
+    def _tune_notes(self) -> tuple[str, ...]:
+        """What left the tune split; a train folder that cannot be used is no fault of the report split."""
+        try:
+            return self._tune.notes
+        except DataError as error:
+            return (f"there is no tune split: {error}",)

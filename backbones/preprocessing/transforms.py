@@ -11,40 +11,37 @@ PIL's resize is antialiased. Threads resize bytes; `pixels.normalized` then runs
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backbones.preprocessing.data_config import DataConfig
+from backbones.preprocessing.picture_files import in_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
 _MODE = {1: "L", 3: "RGB"}
-_SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
-
-
-def is_image(name: str) -> bool:
-    """Whether a file name is that of a picture; hidden files are not."""
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in _SUFFIXES
 
 
 def is_readable(path: Path) -> bool:
-    """Whether an image file can be decoded to its last pixel."""
+    """Whether an image file can be decoded to its last pixel, and its values mean something."""
     from PIL import Image
 
     try:
         with Image.open(path) as image:
             image.load()
+            return in_bytes(image) is not None
     except _broken():
         return False
-    return True
 
 
 def read_image(path: Path, data: DataConfig) -> tuple[Tensor | None, str]:
-    """The crop of an image file as (C, H, W) uint8, and the file's colour mode; no crop when it is broken."""
+    """The crop of an image file as (C, H, W) uint8, and the file's colour mode.
+
+    There is no crop and no mode when the file is broken, and no crop where the range of its mode is unknown.
+    """
     return _read(path, data, resized_and_cropped)
 
 
@@ -154,7 +151,10 @@ def _read(
 
     try:
         with Image.open(path) as image:
-            return transform(image.convert(pixel_mode(data)), data), image.mode
+            ranged = in_bytes(image)
+            if ranged is None:
+                return None, image.mode
+            return transform(ranged.convert(pixel_mode(data)), data), image.mode
     except _broken():
         return None, ""
 

@@ -82,7 +82,7 @@ def _data(places: Locations) -> list[Row]:
             continue
         try:
             facts = task_class(places.data.get(where or "")).facts("report")
-            rows.append((f"data {name}", f"{facts.sample_count} images to report on", ""))
+            rows.append((f"data {name}", f"{facts.sample_count} images to report on", "; ".join(facts.notes)))
         except DataError as error:
             rows.append((f"data {name}", "not usable", str(error)))
     return rows

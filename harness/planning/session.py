@@ -146,7 +146,11 @@ def _checked(request: Request, *, needs_data: bool = False, outline: bool = Fals
         run_context(request.machine, places, weights, plugin_files()),
         {**hashes, **dict.fromkeys(weights.missing, "not found")},
         facts,
-        (*draft.notes, *_missing_notes(weights.missing, facts)),
+        (
+            *draft.notes,
+            *(facts("report").notes if needs_data else ()),
+            *_missing_notes(weights.missing, facts),
+        ),
     )
 
 

@@ -78,8 +78,11 @@ class StageBuilder:
             own |= self._images_of_rivals(engine)
             if synthesizer.needs_real_images:
                 wanted = configure(synthesizer.Config, self.suite.budget, own).images
-                own["images"] = max(1, min(wanted, self._facts("tune").sample_count))
-        return configure(synthesizer.Config, self.suite.budget, own)
+                own["images"] = min(wanted, self._facts.holding("tune", 1, name).sample_count)
+        config = configure(synthesizer.Config, self.suite.budget, own)
+        if synthesizer.needs_real_images:
+            self._facts.holding("tune", config.images, name)
+        return config
 
     def _images_of_rivals(self, engine: str) -> dict[str, int]:
         rivals = [
@@ -169,7 +172,7 @@ class StageBuilder:
             **self._teacher(backbone),
             "task": self.suite.task,
             "split": split,
-            "samples": self._facts(split).digest,
+            "samples": self._facts.holding(split, 1, "scoring").digest,
         }
         return self._stage("evaluate", label, settings, parents, [_file_of(self._facts.task_class)])
 

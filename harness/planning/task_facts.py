@@ -44,3 +44,17 @@ class TaskFacts:
                 self.missing = str(error)
                 self._known[split] = UNKNOWN
         return self._known[split]
+
+    def holding(self, split: Split, count: int, what: str) -> SplitFacts:
+        """The facts of a split from which `what` takes `count` images.
+
+        Raises DataError, which says how many images the folder needs, where the split holds fewer.
+        """
+        facts = self(split)
+        if facts.sample_count < count:
+            raise DataError(
+                f"{what} takes {count} image{'s' if count > 1 else ''} of the {split} split of "
+                f"{self.task_class.name}, which holds {facts.sample_count} ({facts.description}): "
+                f"give at least {count * facts.one_in} images"
+            )
+        return facts

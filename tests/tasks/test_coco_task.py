@@ -331,10 +331,10 @@ def test_missing_and_unlisted_files_are_left_out_and_named(coco):
     assert sum(task.facts(split).sample_count for split in ("tune", "report")) == 19
 
 
-def notes_of(tmp_path, *annotations):
+def notes_of(tmp_path, *annotations, **categories):
     images = [(1, "a.png", 60, 40), (2, "b.png", 60, 40)]
     good = annotation(1, 1, [5, 5, 10, 10])
-    found = read_annotations(write_coco(tmp_path, images, [good, *annotations]))
+    found = read_annotations(write_coco(tmp_path, images, [good, *annotations], **categories))
     return found, " | ".join(found.notes)
 
 
@@ -342,11 +342,8 @@ def notes_of(tmp_path, *annotations):
     ("bad", "note"),
     [
         (annotation(7, 99, [5, 5, 10, 10]), "annotations left out whose image is not listed: 1 (7)"),
-        (
-            annotation(7, 1, [5, 5, 10, 10], 12),
-            "annotations left out whose category COCO does not have: 1 (7)",
-        ),
-        (annotation(7, 1, [5, 5, 10, 10], 91), "whose category COCO does not have: 1 (7)"),
+        (annotation(7, 1, [5, 5, 10, 10], "dog"), "left out whose category is no whole number: 1 (7)"),
+        (annotation(7, 1, [5, 5, 10, 10], 1.5), "left out whose category is no whole number: 1 (7)"),
         (annotation(7, 1, [5, 5, 0, 10]), "annotations left out whose box has no size: 1 (7)"),
         (annotation(7, 1, [5, 5, 10, -1]), "whose box has no size: 1 (7)"),
         (annotation(7, 1, [60, 5, 10, 10]), "annotations left out whose box is outside the image: 1 (7)"),
@@ -381,7 +378,7 @@ def test_an_area_that_is_missing_is_that_of_the_box(tmp_path):
 
 def test_labels_are_the_places_among_cocos_categories_in_spite_of_gaps(tmp_path):
     boxes = [annotation(10 + c, 2, [5, 5, 10, 10], c) for c in (13, 90, 1)]
-    found, _ = notes_of(tmp_path, *boxes)
+    found, _ = notes_of(tmp_path, *boxes, categories=CATEGORIES.items())
     # Ids 12, 26, 29, 30, 45, 66, 68, 69, 71 and 83 do not exist.
     assert found.truths["b.png"].labels.tolist() == [11, 79, 0]
     assert len(CATEGORIES) == 80
@@ -426,7 +423,24 @@ def edited(coco, change):
         (lambda c: c["images"][2].pop("width"), "image 2 has no width"),
         (lambda c: c["images"][2].update(height=0), "image 2 needs a whole number as id, width and height"),
         (lambda c: c["images"][2].update(id="x"), "image 2 needs a whole number as id"),
-        (lambda c: c["images"][2].update(file_name="../secret.png"), "is not inside the folder"),
+        (lambda c: c["images"][2].update(file_name=""), "the file name '' of image 998 is no text"),
+        (
+            lambda c: c["images"][2].update(file_name="../val2017/03.png"),
+            r"lists \.\./val2017/03.png and 03.png, but .*val2017 holds only 03.png for both",
+        ),
+        (lambda c: c["annotations"][2].update(category_id=12), r"'categories' does not list \(12\)"),
+        (lambda c: c.update(categories=[]), r"'categories' does not list \(1, 3, 90\)"),
+        (
+            lambda c: (
+                c["categories"].append({"id": 0, "name": "helmet"}),
+                [entry.update(category_id=0) for entry in c["annotations"][:3]],
+            ),
+            r"3 of \d+ annotations are of categories that COCO does not have \(0 'helmet'\)",
+        ),
+        (
+            lambda c: [entry.update(image_id=7) for entry in c["annotations"][5:]],
+            r"of \d+ annotations left out whose image is not listed: \d+ \(.*most of the file cannot be used",
+        ),
         (lambda c: c["images"].append({**c["images"][0], "file_name": "z.png"}), "is listed twice"),
         (lambda c: c["images"].append({**c["images"][0], "id": 5}), r"image 5 \(00.png\) is listed twice"),
         (lambda c: c["categories"][1].update(id=2), "category 2 is 'car', in COCO it is 'bicycle'"),

@@ -125,7 +125,7 @@ def test_splits_are_disjoint_fixed_and_cover_val(imagenet, teacher):
 @pytest.mark.parametrize(("count", "tune"), [(9, 0), (320, 32), (499, 49)])
 def test_a_tenth_is_kept_for_tuning(tmp_path, count, tune):
     for k in range(count):
-        (tmp_path / f"{k}.png").write_bytes(b"x")
+        (tmp_path / f"{k}.png").write_text(str(k))
     facts = {split: UnlabelledImages(tmp_path).facts(split).sample_count for split in ("tune", "report")}
     assert facts == {"tune": tune, "report": count - tune}
 
@@ -263,6 +263,7 @@ def test_other_colour_modes_are_converted_and_named(imagenet, teacher, mode, suf
 
 def no_val(folder):
     shutil.rmtree(folder / "val")
+    (folder / "pictures").mkdir()
 
 
 def unknown_class(folder):
@@ -290,8 +291,15 @@ def empty_train(folder):
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (no_val, r"val nor .* holds folders named by WordNet id.*give --data imagenet=DIR"),
-        (flat, r"val nor .* holds folders named by WordNet id.*give --data imagenet=DIR"),
+        (
+            no_val,
+            r"val nor .* holds folders named by WordNet id.* holds 1 folders \(pictures\)\): "
+            "give --data imagenet=DIR",
+        ),
+        (
+            flat,
+            r"val is flat, 1 loose images \(ILSVRC2012_val_00000001.JPEG\).*sort them into .*/val/<wnid>/",
+        ),
         (unknown_class, "no class of ImageNet-1k: n99999999: name every folder by its WordNet id"),
         (named_by_word, "no class of ImageNet-1k: tench"),
         (empty_class, "val has no images in n01440764: fill the folder or remove it"),
