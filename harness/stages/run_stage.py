@@ -45,6 +45,12 @@ def run_stage(stage: Stage, context: RunContext, on_report: Callable[[], None] =
         return StageResult(stage.key, "done", seconds)
 
 
+def keep_failure(stage: Stage, store: Store, status: Status, reason: str) -> None:
+    """Remember why a stage gave nothing; also for a stage whose process died and could not say so."""
+    store.write_failure(stage.key, {"status": status, "reason": reason, "label": stage.label})
+    store.clear_progress(stage.key)
+
+
 def _made(stage: Stage, context: RunContext, store: Store, on_report: Callable[[], None]) -> Artifact:
     """What the stage's kind makes of it."""
     _prepare_process(context)
@@ -62,7 +68,7 @@ def _failed(stage: Stage, store: Store, error: Exception, seconds: float) -> Sta
     """Remember why the stage failed."""
     status: Status = "out_of_memory" if _is_out_of_memory(error) else "failed"
     reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:_LONGEST_REASON]
-    store.write_failure(stage.key, {"status": status, "reason": reason, "label": stage.label})
+    keep_failure(stage, store, status, reason)
     return StageResult(stage.key, status, seconds, reason)
 
 

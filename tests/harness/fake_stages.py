@@ -79,6 +79,11 @@ def dies_once(stage: Stage, context: RunContext, store: Store, progress: StagePr
     return work(stage, context, store, progress)
 
 
+def says_where(stage: Stage, context: RunContext, store: Store, progress: StageProgress) -> Artifact:
+    (store.root / "where").write_text(os.getcwd())
+    return work(stage, context, store, progress)
+
+
 def reports(stage: Stage, context: RunContext, store: Store, progress: StageProgress) -> Artifact:
     for step in range(20):
         time.sleep(stage.settings["seconds"])
@@ -89,5 +94,5 @@ def reports(stage: Stage, context: RunContext, store: Store, progress: StageProg
 
 STAGE_KINDS = tuple(
     StageKind(function.__name__, function, FakeFacts)
-    for function in (work, fails, exhausts_memory, dies, dies_once, reports)
+    for function in (work, fails, exhausts_memory, dies, dies_once, says_where, reports)
 )

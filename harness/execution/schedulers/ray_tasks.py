@@ -1,4 +1,4 @@
-"""Runs stages as plain Ray tasks on this machine or on a cluster. The only module that imports Ray.
+"""Runs stages as plain Ray tasks on this machine or on a cluster.
 
 A task gets the stage's settings and returns how it ended; artifacts go through the store, which on a
 cluster has to be a folder that all nodes share.
@@ -7,59 +7,66 @@ cluster has to be a folder that all nodes share.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from harness.errors import UsageError
 from harness.execution.schedulers.base import Progression, Work
+from harness.execution.schedulers.local_ray import LocalRay, project_root, working_from
 from harness.stages.base import RunContext, Stage, StageResult
-from harness.stages.run_stage import run_stage
+from harness.stages.run_stage import keep_failure, run_stage
+from harness.store import open_store
 
 if TYPE_CHECKING:
     from ray import ObjectRef
 
     Reference = ObjectRef[StageResult]
 
-_OBJECT_STORE_BYTES = 200 * 2**20
 _TICK_SECONDS = 0.2
 _CRASH_RETRIES = 1
-"""How often a stage is started again after its worker process died."""
+"""How often a stage is started again after its worker process died, or its node was lost."""
+_LONGEST_REASON = 500
 
 
 class RayScheduler:
-    """Starts a local Ray, or joins the cluster at `address`, once per suite."""
+    """Starts a Ray that nobody else can use, or joins the cluster at `address`, once per suite."""
 
     def __init__(self, address: str | None = None) -> None:
-        if address is None:
-            # Loopback only: token authentication would write a file into the user's home.
-            os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        self._local = LocalRay() if address is None else None
+        try:
+            with _quiet_stderr():
+                self._start(address)
+        except Exception as error:  # a start that fails raises many kinds, a bare Exception among them
+            where = f"at {address}" if address else "on this machine"
+            raise UsageError(
+                f"Ray could not be started {where}: {_one_line(error)[:300]}; "
+                "use --scheduler inline to run without it"
+            ) from None
+
+    def _start(self, address: str | None) -> None:
+        if self._local is not None:
+            self._local.start()
         import ray
 
         self._ray: ModuleType = ray  # Ray's own types are partial
-        settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-        if address is None:
-            settings |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
-        try:
-            with _quiet_stderr():
-                ray.init(address=address, **settings)
-        except (ConnectionError, RuntimeError, OSError, ValueError) as error:
-            where = f"at {address}" if address else "on this machine"
-            raise UsageError(
-                f"Ray could not be started {where}: {' '.join(str(error).split())[:300]}; "
-                "use --scheduler inline to run without it"
-            ) from None
+        if self._local is None:
+            with working_from(project_root()):
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
 
     def run(self, work: Work) -> dict[str, StageResult]:
         """See `Scheduler.run`. Raises UsageError when a stage asks for more than the cluster has."""
         self._refuse_impossible(work.context)
         slots = self._slots(work.context)
-        progression, tasks = Progression(work), _Tasks(self._ray, work.context)
+        folder = None if self._local is None else Path.cwd()
+        progression, tasks = Progression(work), _Tasks(self._ray, work.context, folder)
         while True:
             while len(tasks) < slots and (stage := progression.start_next()) is not None:
                 tasks.start(stage)
@@ -73,7 +80,10 @@ class RayScheduler:
     def close(self) -> None:
         """Stop the local Ray or leave the cluster; running tasks end."""
         with _quiet_stderr():
-            self._ray.shutdown()
+            if self._local is not None:
+                self._local.stop()
+            else:
+                self._ray.shutdown()
 
     def _slots(self, context: RunContext) -> int:
         resources = self._ray.cluster_resources()
@@ -101,21 +111,28 @@ class RayScheduler:
 class _Tasks:
     """The Ray tasks that are under way, each with its stage."""
 
-    def __init__(self, ray: ModuleType, context: RunContext) -> None:
+    def __init__(self, ray: ModuleType, context: RunContext, folder: Path | None) -> None:
         self._ray = ray
         self._context = context
-        self._task = ray.remote(_run_stage).options(
-            num_cpus=context.threads, num_gpus=context.gpus_per_trial, max_retries=0
-        )
+        self._folder = folder
+        self._task = ray.remote(
+            num_cpus=context.threads, num_gpus=context.gpus_per_trial or None, max_retries=0
+        )(_run_stage)  # not `.options(...)`: only here does num_gpus give each stage a process of its own
         self._stages: dict[Reference, Stage] = {}
         self._crashes: Counter[str] = Counter()
+        self._lost = (
+            ray.exceptions.WorkerCrashedError,
+            ray.exceptions.NodeDiedError,
+            ray.exceptions.LocalRayletDiedError,
+            ray.exceptions.ObjectLostError,
+        )
 
     def __len__(self) -> int:
         return len(self._stages)
 
     def start(self, stage: Stage) -> None:
         """Hand a stage to a worker."""
-        self._stages[self._task.remote(stage, self._context)] = stage
+        self._stages[self._task.remote(stage, self._context, self._folder)] = stage
 
     def wait(self) -> list[StageResult]:
         """The results of a tick's time; a stage whose worker died is started again and has none yet."""
@@ -125,28 +142,41 @@ class _Tasks:
 
     def _ended(self, reference: Reference, stage: Stage) -> StageResult | None:
         """How the task ended; None when its worker died and another one has the stage now."""
-        errors = self._ray.exceptions
         try:
             result: StageResult = self._ray.get(reference)
             return result
-        except errors.OutOfMemoryError as error:
-            return StageResult(stage.key, "out_of_memory", reason=str(error).splitlines()[0])
-        except errors.WorkerCrashedError:
-            return self._crashed(stage)
-        except errors.RayError as error:
-            return StageResult(stage.key, "failed", reason=" ".join(str(error).split())[:500])
+        except self._ray.exceptions.OutOfMemoryError as error:
+            return self._failed(stage, "out_of_memory", str(error).partition("\n")[0])
+        except self._lost as error:
+            return self._crashed(stage, error)
+        except self._ray.exceptions.RayError as error:
+            return self._failed(stage, "failed", _one_line(error))
 
-    def _crashed(self, stage: Stage) -> StageResult | None:
+    def _crashed(self, stage: Stage, error: Exception) -> StageResult | None:
         self._crashes[stage.key] += 1
         if self._crashes[stage.key] <= _CRASH_RETRIES:
             self.start(stage)
             return None
-        reason = f"the worker process died {self._crashes[stage.key]} times"
-        return StageResult(stage.key, "failed", reason=reason)
+        times = self._crashes[stage.key]
+        if isinstance(error, self._ray.exceptions.WorkerCrashedError):
+            return self._failed(stage, "failed", f"the worker process died {times} times")
+        return self._failed(stage, "failed", f"its node was lost {times} times: {_one_line(error)}")
+
+    def _failed(self, stage: Stage, status: Literal["failed", "out_of_memory"], reason: str) -> StageResult:
+        """Keep the failure in the store, as the dead process could not."""
+        reason = reason[:_LONGEST_REASON]
+        keep_failure(stage, open_store(self._context.store), status, reason)
+        return StageResult(stage.key, status, reason=reason)
 
 
-def _run_stage(stage: Stage, context: RunContext) -> StageResult:
+def _run_stage(stage: Stage, context: RunContext, folder: Path | None) -> StageResult:
+    if folder is not None:
+        os.chdir(folder)
     return run_stage(stage, context)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 @contextlib.contextmanager

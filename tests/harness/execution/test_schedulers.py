@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -25,10 +31,20 @@ NO_SCHEDULER = "text"
 
 
 @pytest.fixture(scope="module")
-def ray_scheduler():
-    scheduler = get_scheduler("ray")(None)
-    yield scheduler
-    scheduler.close()
+def ray_scheduler(tmp_path_factory):
+    """A local Ray, started in surroundings that would mislead it: a cluster elsewhere, a file in the way."""
+    folder = tmp_path_factory.mktemp("working folder")
+    for name in ("tasks", "methods", "harness"):
+        (folder / f"{name}.py").write_text("raise ImportError('the file of a user')")
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):
+        patch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        before = dict(os.environ)
+        scheduler = get_scheduler("ray")(None)
+        yield scheduler
+        scheduler.close()
+        for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+            assert os.environ.get(name) == before.get(name)
 
 
 @pytest.fixture
@@ -87,6 +103,38 @@ def test_a_dying_worker_is_retried_once_then_a_failed_row(ray_scheduler, context
     assert runs_of(open_store(context.store), "mortal") == 2
     assert results[lucky.key].status == "done"
     assert results[other.key].status == "done"
+    kept = open_store(context.store).failure(mortal.key)
+    assert kept == {"status": "failed", "reason": results[mortal.key].reason, "label": "mortal"}
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(("mode", "token"), [("disabled", ""), ("token", ""), ("token", "guessed")])
+def test_a_stranger_cannot_use_a_local_ray(ray_scheduler, mode, token):
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    script = f"import ray\nray.init(address={address!r})\nprint('connected')"
+    environment = {**os.environ, "RAY_AUTH_MODE": mode, "RAY_AUTH_TOKEN": token}
+    environment["RAY_NUM_REDIS_GET_RETRIES"] = "1"  # seconds that a stranger goes on trying
+    stranger = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert stranger.returncode == 1
+    assert "connected" not in stranger.stdout
+    assert re.search("ConnectionError|AuthenticationError|Unauthenticated", stranger.stderr)
+
+
+@pytest.mark.ray
+def test_workers_start_in_the_users_folder(ray_scheduler, context):
+    seen = stage("seen", "says_where")
+    ray_scheduler.run(Work([seen], context, lambda event: None))
+    assert (context.store / "where").read_text() == os.getcwd()
+
+
+@pytest.mark.ray
+def test_the_token_is_in_no_file_of_the_home_folder(ray_scheduler):
+    file = Path.home() / ".ray" / "auth_token"
+    assert os.environ["RAY_AUTH_TOKEN"] not in (file.read_text() if file.exists() else "")
 
 
 @pytest.mark.ray

@@ -1,0 +1,88 @@
+"""Starts a Ray of this run alone, which nobody else can use, and puts the surroundings back when it stops.
+
+Ray listens on all of the machine's addresses, whatever it is asked to bind. What keeps strangers out is a
+token: a random one, in the environment of this process and its workers, in no file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+_OBJECT_STORE_BYTES = 200 * 2**20
+_TOKEN = secrets.token_hex(32)
+_SETTINGS: dict[str, Any] = {
+    "address": "local",  # a Ray of our own, whatever RAY_ADDRESS says and whichever clusters run here
+    "include_dashboard": False,
+    "object_store_memory": _OBJECT_STORE_BYTES,
+    "log_to_driver": False,
+    "logging_level": logging.ERROR,
+}
+
+
+class LocalRay:
+    """A Ray on this machine from `start` until `stop`; workers import this project's modules first."""
+
+    def __init__(self) -> None:
+        self._before: Mapping[str, str | None] = {}
+
+    def start(self) -> None:
+        """Start Ray. Raises whatever Ray raises, with the environment as it was before."""
+        self._before = _exchange({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _TOKEN, "RAY_ADDRESS": None})
+        try:
+            _read_environment_again()
+            import ray
+
+            with working_from(project_root()):
+                ray.init(**_SETTINGS)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop Ray and put the environment back."""
+        import ray
+
+        ray.shutdown()
+        _exchange(self._before)
+        _read_environment_again()
+
+
+def project_root() -> Path:
+    """The folder that holds the package `harness`: a checkout, or where packages are installed."""
+    return Path(__file__).resolve().parents[3]
+
+
+@contextlib.contextmanager
+def working_from(folder: Path) -> Iterator[None]:
+    """Make `folder` the working folder while Ray starts: Ray's workers look for modules there first.
+
+    Else a `tasks.py` in the user's folder would take the place of this project's package in every worker.
+    """
+    with contextlib.chdir(folder):
+        yield
+
+
+def _exchange(values: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Set variables of the environment, or remove those that are None; gives what they were."""
+    before = {name: os.environ.get(name) for name in values}
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    return before
+
+
+def _read_environment_again() -> None:
+    """Ray reads its settings once, at its import, and keeps the first token that it sees."""
+    raylet = sys.modules.get("ray._raylet")
+    if raylet is not None:
+        raylet.Config.initialize("")
+        raylet.AuthenticationTokenLoader.instance().reset_cache()
