@@ -1,23 +1,38 @@
 """Finds a backbone's weights, hashes them and builds the frozen, explicit teacher.
 
-Order of places: a given file, the weights shipped with the project, a folder of weights, the hub.
+Order of places: a given file, the weights shipped with the project, a folder of weights, the hub. A path of
+weights is a file, an index of shards, or either with the set to take from it: `FILE::model_ema`. What files
+hold is the matter of `backbones.checkpoints`.
 """
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from backbones.base import Backbone, BackboneSpec
+from backbones.checkpoints.fitting import Fitting
+from backbones.checkpoints.kinds import Unreadable
+from backbones.checkpoints.reading import files_of, read_checkpoint
+from backbones.checkpoints.unwrapping import WeightSet, weight_sets
 from backbones.registry import family_of, get_spec
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 _SHIPPED = Path(__file__).parent / "digits" / "weights"
-_PRETRAINED = ("model.safetensors", "pytorch_model.bin")
-"""Names of the weights in a folder that transformers or the hub made."""
+_PRETRAINED = (
+    "model.safetensors",
+    "pytorch_model.bin",
+    "model.safetensors.index.json",
+    "pytorch_model.bin.index.json",
+)
+"""Names of the weights in a folder that transformers or the hub made, whole or in shards."""
+_CHOICE = "::"
+"""What stands between a file and the name of the set to take from it."""
+_SHOWN = 3
+"""Files of a folder that a message lists."""
 
 
 class WeightsError(Exception):
@@ -27,18 +42,15 @@ class WeightsError(Exception):
 def find_weights(
     spec: BackboneSpec, given: Path | None = None, folder: Path | None = None, *, download: bool = True
 ) -> Path:
-    """Path of the weight file of `spec`; downloads through the hub when nothing is local.
+    """Path of the weights of `spec`; downloads through the hub when nothing is local.
 
-    `given` is a file, or a folder as transformers saves one (`model.safetensors` or `pytorch_model.bin`);
-    `folder` may hold `NAME.safetensors` or `NAME.pth`. Raises WeightsError when the file is not there, or
-    when the hub cannot be reached; without `download`, when an earlier download has not left the file here.
+    `given` is a file, or a folder as transformers saves one (`model.safetensors`, `pytorch_model.bin`, or an
+    index of shards), with `::NAME` behind it to choose a set; `folder` may hold `NAME.safetensors` or
+    `NAME.pth`. Raises WeightsError when the file is not there, or when the hub cannot be reached; without
+    `download`, when an earlier download has not left the file here.
     """
     if given is not None:
-        candidates = [given, *(given / name for name in _PRETRAINED)]
-        found = next((path for path in candidates if path.is_file()), None)
-        if found is None:
-            raise WeightsError(f"no weights for {spec.name} at {given}: give --weights {spec.name}=FILE")
-        return found
+        return _given(spec, given)
     if spec.shipped_weights is not None:
         return _SHIPPED / spec.shipped_weights
     for suffix in (".safetensors", ".pth"):
@@ -58,22 +70,42 @@ def sha256_of_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def load_backbone(name: str, weights: Path, device: str = "cpu") -> Backbone:
-    """The frozen teacher `name` in evaluation mode with the weights of that file, on `device`.
+def sha256_of_weights(weights: Path) -> str:
+    """Hexadecimal SHA-256 of a path of weights: of the file, or of the list of hashes of index and shards.
 
-    Raises WeightsError when the file cannot be read or does not fit the architecture, ValueError when there
+    The name of a chosen set enters it. Raises WeightsError where a file is not there.
+    """
+    path, choice = _split(weights)
+    try:
+        files = files_of(path)
+        if len(files) == 1 and not choice:
+            return sha256_of_file(path)
+        lines = [f"{sha256_of_file(file)}  {file.name}" for file in files]
+    except (OSError, Unreadable) as error:
+        raise WeightsError(f"cannot read the weights at {path}: {error}") from None
+    return hashlib.sha256("\n".join([*lines, choice]).encode()).hexdigest()
+
+
+def check_weights(name: str, weights: Path) -> str:
+    """Read names and shapes of the weights of the backbone `name`, and say which part of the file is taken.
+
+    The text is empty where the file holds the weights plainly and nothing else. Raises WeightsError when the
+    weights cannot be read or do not fit, ValueError when there is no backbone of that name.
+    """
+    return _choose(get_spec(name), weights).note
+
+
+def load_backbone(name: str, weights: Path, device: str = "cpu") -> Backbone:
+    """The frozen teacher `name` in evaluation mode with the weights at that path, on `device`.
+
+    Raises WeightsError when the weights cannot be read or do not fit the architecture, ValueError when there
     is no backbone of that name.
     """
     spec = get_spec(name)
+    chosen = _choose(spec, weights).weights
     model = build_model(spec)
-    state = _read_state(spec, weights)
-    try:
-        model.load_state_dict(family_of(spec).convert_weights(state, model), strict=True)
-    except (RuntimeError, ValueError) as error:
-        first_lines = " ".join(str(error).split())[:300]
-        architecture = spec.timm_name or spec.family
-        raise WeightsError(f"{weights} does not fit {name} ({architecture}): {first_lines}") from None
-    return Backbone(spec, model.to(device).eval().requires_grad_(False), sha256_of_file(weights))
+    model.load_state_dict(family_of(spec).convert_weights(dict(chosen.tensors), model), strict=True)
+    return Backbone(spec, model.to(device).eval().requires_grad_(False), sha256_of_weights(weights))
 
 
 def build_model(spec: BackboneSpec) -> nn.Module:
@@ -84,21 +116,87 @@ def build_model(spec: BackboneSpec) -> nn.Module:
         return family_of(spec).build(spec)
 
 
-def _read_state(spec: BackboneSpec, path: Path) -> dict[str, Tensor]:
-    import safetensors.torch
-    import torch
+class _Choice(NamedTuple):
+    """The set of weights that is taken from a file."""
 
+    weights: WeightSet
+    note: str
+
+
+def _choose(spec: BackboneSpec, weights: Path) -> _Choice:
+    path, wanted = _split(weights)
     try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # both readers raise nearly anything on a damaged file
-        reason = " ".join(str(error).split())[:300]
-        raise WeightsError(f"cannot read the weights of {spec.name} from {path}: {reason}") from None
-    state = state.get("model", state.get("state_dict", state)) if isinstance(state, dict) else state
-    if not isinstance(state, dict):
-        raise WeightsError(f"{path} holds no weights of {spec.name}, but a {type(state).__name__}")
-    return state
+        content = read_checkpoint(path)
+    except Unreadable as error:
+        raise WeightsError(f"cannot read the weights of {spec.name} from {path}: {error}") from None
+    fitting = Fitting(spec)
+    sets = weight_sets(content, fitting, fitting.size)
+    if not sets:
+        raise WeightsError(f"{path} holds no weights of {spec.name}, but {_content_of(content)}")
+    asked = [one for one in sets if one.is_below(wanted)] if wanted else sets
+    if not asked:
+        places = ", ".join(one.place or "weights without a name" for one in sets)
+        raise WeightsError(f"{path} holds no '{wanted}' for {spec.name}, but {places}")
+    fits = [one for one in asked if not one.verdict.fault]
+    if not fits:
+        nearest = max(asked, key=lambda one: one.verdict.matching)
+        at = f"'{nearest.place}' of {path}" if nearest.place else str(path)
+        architecture = spec.timm_name or spec.family
+        raise WeightsError(f"{at} does not fit {spec.name} ({architecture}): {nearest.verdict.fault}")
+    others = [one for one in sets if not one.verdict.fault and one is not fits[0]]
+    return _Choice(fits[0], _note(spec, path, fits[0], others))
+
+
+def _note(spec: BackboneSpec, path: Path, taken: WeightSet, others: list[WeightSet]) -> str:
+    """What was taken from a file, where it could have been something else."""
+    notes = []
+    if taken.place:
+        notes.append(f"'{taken.place}' of {path} is taken")
+    if taken.left_out:
+        notes.append(f"{taken.left_out} other tensors beside it are left out")
+    if others:
+        places = " and ".join(f"'{one.place}'" for one in others)
+        notes.append(
+            f"{path.name} also holds {places}: choose with --weights {spec.name}={path}::{others[0].place}"
+        )
+    kinds = {
+        str(one.dtype).removeprefix("torch.") for one in taken.tensors.values() if one.is_floating_point()
+    }
+    if narrow := sorted(kinds - {"float32"}):
+        notes.append(f"{', '.join(narrow)} is cast to float32")
+    return f"weights of {spec.name}: {'; '.join(notes)}" if notes else ""
+
+
+def _content_of(content: object) -> str:
+    if isinstance(content, dict) and content:
+        return f"the entries {', '.join(map(str, list(content)[:_SHOWN]))} without tensors"
+    return f"a {type(content).__name__}"
+
+
+def _split(weights: Path) -> tuple[Path, str]:
+    """Path and name of the set to take from it, empty where none is named."""
+    path, separator, choice = str(weights).rpartition(_CHOICE)
+    return (Path(path), choice) if separator and not weights.exists() else (weights, "")
+
+
+def _given(spec: BackboneSpec, given: Path) -> Path:
+    path, choice = _split(given)
+    candidates = [path, *(path / name for name in _PRETRAINED)]
+    found = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if found is None:
+        raise WeightsError(
+            f"no weights for {spec.name} at {path}{_inside(path)}: give --weights {spec.name}=FILE"
+        )
+    return Path(f"{found}{_CHOICE}{choice}") if choice else found
+
+
+def _inside(folder: Path) -> str:
+    """What a folder holds in place of weights under a usual name."""
+    if not folder.is_dir():
+        return ""
+    names = sorted(path.name for path in folder.iterdir())
+    listed = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return f", a folder without {', '.join(_PRETRAINED)} (it holds {listed or 'nothing'})"
 
 
 def _without_hub(spec: BackboneSpec) -> str:

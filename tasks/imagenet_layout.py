@@ -153,7 +153,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _is_sorted(place: Path) -> bool:
     # A search that stops early would leave the folder open.
-    return any([_WNID.match(entry.name) and _is_folder(entry) for entry in os.scandir(place)])
+    return any(_WNID.match(entry.name) and _is_folder(entry) for entry in os.scandir(place))
 
 
 def _wnid(name: str) -> str:

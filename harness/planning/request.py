@@ -97,7 +97,10 @@ class Places:
         metavar="NAME=DIR",
     )
     weights: tuple[str, ...] = option(
-        (), "--weights", help="A backbone's weights: deit_tiny=FILE.", metavar="NAME=FILE"
+        (),
+        "--weights",
+        help="A backbone's weights: deit_tiny=FILE, or FILE::model_ema for one of several sets in a file.",
+        metavar="NAME=FILE",
     )
     store: str | None = option(None, "--store", help="Folder of results; default dfq-store.", metavar="DIR")
     config: str | None = option(

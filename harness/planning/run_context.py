@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from backbones import SPECS, WeightsError, find_weights
+from backbones import SPECS, WeightsError, check_weights, find_weights
 from harness.errors import UsageError
 from harness.planning.plan import Plan
 from harness.planning.request import Machine
@@ -21,19 +21,28 @@ class WeightFiles(NamedTuple):
 
     found: dict[str, Path]
     missing: dict[str, str]
-    """Backbone -> a sentence that says how to get its weights."""
+    """Backbone -> a sentence that says how to get its weights, or why they do not load."""
+    notes: tuple[str, ...] = ()
+    """What was taken of files that hold more than plain weights."""
 
 
 def find_weight_files(backbones: Iterable[str], places: Locations, *, download: bool) -> WeightFiles:
-    """Each known backbone's weight file; without `download` the hub is not asked, only what is local."""
-    files = WeightFiles({}, {})
+    """Each known backbone's weights, checked to fit it by names and shapes.
+
+    Without `download` the hub is not asked, only what is local.
+    """
+    found: dict[str, Path] = {}
+    missing, notes = {}, []
     for name in (name for name in backbones if name in SPECS):
         given = places.weights.get(name)
         try:
-            files.found[name] = find_weights(SPECS[name], given, places.weights_dir, download=download)
+            path = find_weights(SPECS[name], given, places.weights_dir, download=download)
+            if SPECS[name].shipped_weights is None:
+                notes.append(check_weights(name, path))
+            found[name] = path
         except WeightsError as error:
-            files.missing[name] = str(error)
-    return files
+            missing[name] = str(error)
+    return WeightFiles(found, missing, tuple(note for note in notes if note))
 
 
 def machine_faults(machine: Machine) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from backbones import SPECS, sha256_of_file
+from backbones import SPECS, sha256_of_weights
 from harness.errors import Faults, UsageError
 from harness.planning.expansion import build_plan
 from harness.planning.plan import Plan
@@ -140,7 +140,7 @@ def _checked(request: Request, *, needs_data: bool = False, outline: bool = Fals
     faults += _weight_faults(weights, places, everywhere=not faults and not outline)
     faults.raise_any()
     assert facts is not None  # an unknown task is a fault
-    hashes = {name: sha256_of_file(path) for name, path in weights.found.items()}
+    hashes = {name: sha256_of_weights(path) for name, path in weights.found.items()}
     return _Checked(
         suite,
         run_context(request.machine, places, weights, plugin_files()),
@@ -148,6 +148,7 @@ def _checked(request: Request, *, needs_data: bool = False, outline: bool = Fals
         facts,
         (
             *draft.notes,
+            *weights.notes,
             *(facts("report").notes if needs_data else ()),
             *_missing_notes(weights.missing, facts),
         ),
