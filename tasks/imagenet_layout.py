@@ -152,8 +152,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_sorted(place: Path) -> bool:
-    # A search that stops early would leave the folder open.
-    return any(_WNID.match(entry.name) and _is_folder(entry) for entry in os.scandir(place))
+    with os.scandir(place) as entries:
+        return any(_WNID.match(entry.name) and _is_folder(entry) for entry in entries)
 
 
 def _wnid(name: str) -> str:

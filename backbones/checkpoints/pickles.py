@@ -18,7 +18,7 @@ from typing import IO
 from backbones.checkpoints.kinds import Unreadable
 
 _LEGACY_PICKLES = 5
-"""Pickles before the bytes of tensors in a file of torch before 1.6: magic, protocol, sizes, content, keys."""
+"""Pickles before the bytes of tensors in files of torch before 1.6: magic, protocol, sizes, content, keys."""
 _WITH_OWN_STATE = ("numpy.", "functools.")
 """Modules whose objects store a state that is no dictionary."""
 

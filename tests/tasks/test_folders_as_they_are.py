@@ -110,7 +110,7 @@ def test_a_train_folder_that_is_val_is_refused_for_tuning_and_noted_otherwise(im
         (imagenet / "train").symlink_to("val")
     else:
         shutil.copytree(imagenet / "val", imagenet / "train")
-    with pytest.raises(DataError, match="train and .*val hold the same images"):
+    with pytest.raises(DataError, match=r"train and .*val hold the same images"):
         ImageNet(imagenet).facts("tune")
     (note,) = ImageNet(imagenet).facts("report").notes
     assert "hold the same images" in note
@@ -193,5 +193,5 @@ def test_coco_parts_that_are_the_same_are_refused_for_tuning(coco):  # noqa: F81
     (coco / "train2017").symlink_to("val2017")
     places = [coco / "annotations" / f"instances_{part}.json" for part in ("val2017", "train2017")]
     places[1].write_text(json.dumps(json.loads(places[0].read_text())))
-    with pytest.raises(DataError, match="train2017 and .*val2017 hold the same images"):
+    with pytest.raises(DataError, match=r"train2017 and .*val2017 hold the same images"):
         Coco(coco).facts("tune")
