@@ -40,13 +40,31 @@ _PARENT = "mlflow.parentRunId"
 _IDENTITY = ("method", "synthesizer", "engine", "backbone", "bits", "task", "track", "budget", "seed")
 
 
+_ESCAPED = re.compile("[?#%]")
+_WITH_DRIVER = "sqlite+pysqlite"
+
+
 class TrackingError(Exception):
     """The tracking database or server cannot be used: one sentence says where, why and what to do."""
 
 
 def local_uri(folder: Path) -> str:
     """The tracking database inside a store's folder."""
-    return f"sqlite:///{folder.absolute() / 'mlflow.db'}"
+    return database_uri(folder / "mlflow.db")
+
+
+def database_uri(database: Path) -> str:
+    """The `sqlite:///` address of a file, escaped where its path has characters that mean something there.
+
+    SQLAlchemy ends the path at a question mark and reads a percent sign as the start of an escape. An escaped
+    address names the driver too: MLflow makes a folder of the escaped name for one that does not.
+    """
+    path = str(database.absolute())
+    if not _ESCAPED.search(path):
+        return f"sqlite:///{path}"
+    from sqlalchemy.engine import URL
+
+    return URL.create(_WITH_DRIVER, database=path).render_as_string()
 
 
 class Tracker:
@@ -57,7 +75,7 @@ class Tracker:
 
     def __init__(self, uri: str) -> None:
         self._database = _database_file(uri)
-        self.uri = uri if self._database is None else f"sqlite:///{self._database}"
+        self.uri = uri if self._database is None else database_uri(self._database)
         self._client: MlflowClient | None = None
         self._experiment = ""
 
@@ -284,8 +302,13 @@ def _shown(value: object) -> str:
 
 def _database_file(uri: str) -> Path | None:
     """Absolute path of a sqlite database, or None for a server; other kinds raise TrackingError."""
-    if uri.startswith("sqlite:///"):
-        return Path(uri.removeprefix("sqlite:///")).expanduser().absolute()
+    scheme, slashes, path = uri.partition(":///")
+    if slashes and scheme in ("sqlite", _WITH_DRIVER):
+        if _ESCAPED.search(path):
+            from sqlalchemy.engine import make_url
+
+            path = make_url(uri).database or ""
+        return Path(path).expanduser().absolute()
     if uri.startswith(("http://", "https://")):
         return None
     raise TrackingError(f"'{uri}' is no tracking address: give sqlite:///FILE or http://HOST:PORT")

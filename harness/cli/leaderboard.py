@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,6 +63,8 @@ def show_leaderboard(rows: Rows, places: Places, options: LeaderboardOptions, tr
 def _records(session: Session, tracking: Tracking) -> Sequence[Record]:
     """The store's records; where one has no result, the tracked one stands in."""
     records = records_of(session.plan, session.store)
+    if tracking.uri is None and not os.access(session.store.root, os.W_OK):
+        return records  # nothing can be refilled, and MLflow opens no database that is read-only
     try:
         tracker = tracking.tracker(session.store.root)
         if tracking.uri is None:

@@ -15,6 +15,7 @@ from importlib import metadata
 import typer
 
 from harness.cli import analyze, doctor, leaderboard, listing, plan, run, schema, synthesize, tune, ui
+from harness.cli.streams import never_fail_to_encode
 from harness.errors import HarnessError
 
 app = typer.Typer(
@@ -69,11 +70,16 @@ app.command("doctor")(doctor.doctor)
 
 def main() -> None:
     """Run the command line; wrong usage ends with status 2 and one sentence per fault."""
+    never_fail_to_encode()
     try:
         app()
     except HarnessError as error:
         for line in str(error).splitlines():
             print(f"harness: {line}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:  # a folder that is read-only, a disk that is full
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"harness: {place}{error.strerror or error}", file=sys.stderr)
         sys.exit(2)
 
 

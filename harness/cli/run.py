@@ -66,13 +66,14 @@ def run(rows: Rows, places: Places, machine: Machine, options: RunOptions, track
 def _report(
     session: Session, request: Request, outcome: RunOutcome, tracking: Tracking, console: Console
 ) -> None:
-    """Show and track the records, then say what was run, where it is, and how to see it again."""
-    print(render(board_of(outcome.records), "table", console=console))
+    """Track and show the records, then say what was run, where it is, and how to see it again."""
     try:
         tracker = tracking.tracker(session.store.root)
         tracker.log(outcome.records, session.suite.name)
     except TrackingError as error:
         raise HarnessError(f"the records are safe in {session.store.root}, but {error}") from None
+    finally:
+        print(render(board_of(outcome.records), "table", console=console))
     pictures = save_detection_pictures(session)
     lines = [
         *(f"note: {note}" for note in outcome.notes),

@@ -1,4 +1,4 @@
-"""How a verb ends on Ctrl-C or SIGTERM: status 130, what is kept, and the command to go on with."""
+"""How a verb ends on Ctrl-C, SIGTERM or SIGHUP: status 130, what is kept, and the command to go on with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def stoppable(console: Console, what_is_kept: str, resume_with: Sequence[str] = ()) -> Iterator[None]:
-    """Ctrl-C and SIGTERM inside end with status 130, what is kept, and the command to go on with.
+    """Ctrl-C, SIGTERM and SIGHUP inside end with status 130, what is kept, and the command to go on with.
 
     That command is the one that was given, with the words of `resume_with` that it lacks.
     """
@@ -28,13 +28,19 @@ def stoppable(console: Console, what_is_kept: str, resume_with: Sequence[str] = 
     except KeyboardInterrupt:
         given = sys.argv[1:]
         command = shlex.join(["harness", *given, *(word for word in resume_with if word not in given)])
-        console.print(f"stopped. {what_is_kept}\n  {command}", markup=False, soft_wrap=True)
+        with contextlib.suppress(OSError):  # the terminal that hung up is gone
+            console.print(f"stopped. {what_is_kept}\n  {command}", markup=False, soft_wrap=True)
         raise typer.Exit(130) from None
 
 
 def terminate_as_interrupt() -> None:
-    """SIGTERM ends this process as Ctrl-C does; to be called again where a library took the signal."""
+    """SIGTERM and SIGHUP end this process as Ctrl-C does; to be called again where a library took a signal.
+
+    A SIGHUP that the process was started to ignore, as `nohup` does, stays ignored.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _interrupt)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

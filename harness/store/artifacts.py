@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ArtifactError
-from harness.store.files import locked, read_json, write_json, write_text
+from harness.store.files import locked, read_json, store_faults, write_json, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,8 +74,9 @@ class ArtifactFolder:
         return self._folder(key).exists() and not self.holds(key)
 
     def write_failure(self, key: str, failure: Mapping[str, Any]) -> None:
-        """Remember why a stage failed."""
-        write_json(self._failure(key), dict(failure))
+        """Remember why a stage failed; raises UsageError where the store cannot be written."""
+        with store_faults(self.root):
+            write_json(self._failure(key), dict(failure))
 
     def failure(self, key: str) -> dict[str, Any] | None:
         """Why the stage failed when it last ran; None where it did not."""

@@ -123,5 +123,5 @@ class Store(Artifacts, Signals, Timings, Protocol):
         ...
 
     def create(self) -> Store:
-        """This store, ready to be written; raises OSError where that is not allowed."""
+        """This store, ready to be written; raises UsageError where that is not allowed."""
         ...

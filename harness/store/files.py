@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from harness.errors import UsageError
+
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write the file whole: beside its place, flushed to the disk, then renamed.
@@ -51,6 +53,17 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+
+
+@contextlib.contextmanager
+def store_faults(root: Path) -> Iterator[None]:
+    """Whatever the system refuses inside becomes a UsageError that names the store and the reason."""
+    try:
+        yield
+    except OSError as error:
+        place = "" if error.filename in (None, str(root)) else f"{error.filename}: "
+        reason = f"{place}{error.strerror or error}"
+        raise UsageError(f"the store {root} cannot be written ({reason}): give another --store") from error
 
 
 @contextlib.contextmanager

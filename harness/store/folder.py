@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.store.artifacts import ArtifactFolder
+from harness.store.files import store_faults
 from harness.store.signals import SignalFolder
 from harness.store.timings import TimingsFile
 
@@ -28,7 +29,8 @@ class FolderStore(ArtifactFolder, SignalFolder, TimingsFile):
     """Implements `harness.store.base.Store` under one absolute path; equal where the path is."""
 
     def create(self) -> FolderStore:
-        """Make the folders; raises OSError where that is not allowed."""
-        for name in _FOLDERS:
-            (self.root / name).mkdir(parents=True, exist_ok=True)
+        """Make the folders; raises UsageError where that is not allowed."""
+        with store_faults(self.root):
+            for name in _FOLDERS:
+                (self.root / name).mkdir(parents=True, exist_ok=True)
         return self

@@ -55,6 +55,15 @@ def test_a_second_tracker_reads_the_same_database(tracker: Tracker):
     assert Tracker(tracker.uri).load("other_reader") == [written]
 
 
+def test_everything_lies_in_a_store_whatever_its_path(tmp_path: Path):
+    store = tmp_path / "why?now 50%20 #1"
+    tracker = Tracker(local_uri(store))
+    tracker.log([record("odd_path")], "odd_path")
+    assert (store / "mlflow.db").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [store.name]
+    assert len(Tracker(tracker.uri).load("odd_path")) == 1
+
+
 def test_an_unknown_suite_is_empty(tracker: Tracker):
     assert tracker.load("nobody_ran_this") == []
 
