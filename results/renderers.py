@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
+from results.narrowing import METHOD_WIDTH, fits, gap_of, narrowed
 from results.view import PUBLISHED_COLUMN, Block, Line, Style, View, view_of
 
 if TYPE_CHECKING:
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "md", "csv", "json", "latex", "html")
 
-_METHOD_WIDTH = 16
-"""Least characters of the one column that wraps where the terminal is narrow."""
+_NAME_WIDTHS = {"Method": METHOD_WIDTH, "Backbone": 10}
+"""Least characters of the columns that wrap where the terminal is narrow."""
+_LEFT_OUT = "Left out at {1} columns: {0}. A wider terminal shows them, and so does every other format."
 _LEFT = ("Backbone", "Bits", "Method", "Prot.")
 _RICH_STYLES: dict[Style, str] = {"plain": "", "best": "bold", "reference": "dim italic", "failed": "red"}
 _LATEX_SPECIALS = {
@@ -94,21 +96,18 @@ def _terminal(view: View, console: Console | None) -> str:
 
     console = console or Console()
     with console.capture() as captured:
-        for block in view.blocks:
-            console.print(_rich_table(block, _gap(block, console.width)))
+        for whole in view.blocks:
+            block, left_out = narrowed(whole, console.width)
+            console.print(_rich_table(block, console.width))
+            if left_out:
+                console.print(Text(_LEFT_OUT.format(", ".join(left_out), console.width), style="dim"))
         for note in view.footnotes:
             console.print(Text(note, style="dim"))
     return captured.get()
 
 
-def _gap(block: Block, width: int) -> int:
-    """Blanks beside the one between columns: none on a narrow terminal, or where a table needs the room."""
-    columns = zip(block.header, *(line.cells for line in _lines(block)), strict=True)
-    widths = [_METHOD_WIDTH if cells[0] == "Method" else max(map(len, cells)) for cells in columns]
-    return int(width >= 115 and sum(widths) + 2 * len(widths) <= width)
-
-
-def _rich_table(block: Block, gap: int) -> Table:
+def _rich_table(block: Block, width: int) -> Table:
+    """The block for rich; names wrap where even the needed columns do not fit, numbers never do."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -117,19 +116,21 @@ def _rich_table(block: Block, gap: int) -> Table:
         title=Text(block.title),
         title_justify="left",
         box=box.SIMPLE_HEAD,
-        padding=(0, gap, 0, 0),
+        padding=(0, gap_of(block, width), 0, 0),
         pad_edge=False,
     )
+    names_wrap = not fits(block, width)
     for name in block.header:
         justify: Literal["left", "right"] = "left" if name in _LEFT else "right"
-        if name == "Method":
-            table.add_column(name, justify=justify, overflow="fold", min_width=_METHOD_WIDTH)
+        if name == "Method" or (name == "Backbone" and names_wrap):
+            table.add_column(name, justify=justify, overflow="fold", min_width=_NAME_WIDTHS[name])
         else:
             table.add_column(name, justify=justify, overflow="ellipsis", no_wrap=True)
     for section in block.sections:
         for line in section:
             styles = [_RICH_STYLES[line.style]] * len(line.cells)
-            styles[block.header.index(PUBLISHED_COLUMN)] = "dim"
+            if PUBLISHED_COLUMN in block.header:
+                styles[block.header.index(PUBLISHED_COLUMN)] = "dim"
             # Text objects are not parsed for markup, so brackets in reasons stay what they are.
             table.add_row(*(Text(cell, style=style) for cell, style in zip(line.cells, styles, strict=True)))
         table.add_section()

@@ -155,7 +155,9 @@ def _cost(synthesis_seconds: float | None, quantization_seconds: float | None) -
 
 
 def _duration(seconds: float) -> str:
-    """Two figures at most before the unit: 45s, 12m, 3.5h."""
+    """Two figures at most before the unit: 0.4s, 45s, 12m, 3.5h; 0s for no work at all."""
+    if 0 < seconds < 0.95:
+        return "<0.1s" if seconds < 0.05 else f"{seconds:.1f}s"
     if seconds < 99.5:
         return f"{seconds:.0f}s"
     return f"{seconds / 60:.0f}m" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f}h"

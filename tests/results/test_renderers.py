@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -90,8 +91,31 @@ def test_the_terminal_table_fits_and_loses_nothing(frame):
             assert cell in text
 
 
-def test_a_table_that_does_not_fit_says_so(frame):
-    assert "…" in table(frame, 60)
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_narrow_table_keeps_names_and_whole_numbers_and_says_what_is_left_out(frame, width):
+    text = table(frame, width)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    for cell in ("psaq_vit", "gaussian_noise", "maskaq", "mimiq", "deit_tiny", "45.00 ± 7.07", "failed [1]"):
+        assert cell in text
+    assert re.search(rf"Left out at {width} columns: Published.*, Prot\.", " ".join(text.split()))
+    assert "Left out" not in table(frame, 120)
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_narrow_table_of_detectors_names_every_row(width):
+    values = [detection("fp32", [0.75, 0.5], backbone="maskrcnn_swin_tiny", bits="fp32")]
+    values += [detection(name, [0.5, 0.25], backbone="maskrcnn_swin_tiny") for name in ("mimiq", "maskaq")]
+    text = table(leaderboard(values), width)
+    assert "…" not in text
+    for cell in ("fp32", "mimiq", "maskaq", "AP"):
+        assert cell in text
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0.01, "<0.1s"), (0.4, "0.4s"), (0.97, "1s"), (45.0, "45s")])
+def test_a_cost_under_a_second_is_not_nothing(seconds, shown):
+    cost = {"synthesis_seconds": seconds, "quantization_seconds": 5.0}
+    assert f"{shown}+5s" in table(leaderboard([record("a", cost=cost)]))
 
 
 def test_the_terminal_table_shows_reasons_literally(frame):
