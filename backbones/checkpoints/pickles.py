@@ -36,8 +36,12 @@ def load_inert(path: Path, *, is_zip: bool) -> object:
         stand_ins: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
             (_stand_in(name), name) for name in names
         ]
-        with torch.serialization.safe_globals(stand_ins):
-            content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        with torch.serialization.safe_globals(stand_ins), path.open("rb") as file:
+            # Mapping needs a path, and torch.load takes any path that ends so for safetensors.
+            mapped = is_zip and path.suffix != ".safetensors"
+            content: object = torch.load(
+                path if mapped else file, map_location="cpu", weights_only=True, mmap=mapped
+            )
     except Exception as error:  # torch raises nearly anything on a damaged file
         raise Unreadable(_reason(error)) from None
     return content

@@ -9,6 +9,7 @@ from backbones import SPECS
 from harness.cli.options import with_options
 from harness.cli.terminal import output_console
 from harness.planning.request import Places
+from harness.planning.run_context import find_weight_files
 from harness.suites.locations import Locations, find_locations
 from tasks.base import DataError
 from tasks.registry import get_task, task_names
@@ -91,15 +92,14 @@ def _data(places: Locations) -> list[Row]:
 def _weights(places: Locations) -> list[Row]:
     rows = []
     for name, spec in SPECS.items():
-        found = spec.shipped_weights and f"shipped ({spec.shipped_weights})"
-        if name in places.weights:
-            exists = places.weights[name].is_file()
-            found = str(places.weights[name]) if exists else f"no file at {places.weights[name]}"
-        elif places.weights_dir is not None and not found:
-            matches = [places.weights_dir / f"{name}{suffix}" for suffix in (".safetensors", ".pth")]
-            found = next((str(path) for path in matches if path.is_file()), None)
-        remedy = "" if found else f"--weights {name}=FILE, or from the hub: {spec.hub_repository}"
-        rows.append((f"weights {name}", found or "not local", remedy))
+        files = find_weight_files([name], places, download=False)
+        if spec.shipped_weights:
+            state = f"shipped ({spec.shipped_weights})"
+        elif name in files.found:
+            state = "; ".join((str(files.found[name]), *files.notes))
+        else:
+            state = "not usable" if name in places.weights else "not local"
+        rows.append((f"weights {name}", state, files.missing.get(name, "")))
     return rows
 
 

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from backbones import SPECS
+from backbones.loading import build_model
 from harness.errors import UsageError
 from harness.planning.request import Machine
 from harness.planning.run_context import (
@@ -42,3 +45,20 @@ def test_weights_are_found_or_said_to_be_missing(tmp_path):
     files = find_weight_files(["digits_vit", "deit_tiny", "unknown"], places, download=False)
     assert list(files.found) == ["digits_vit"]
     assert "absent" in files.missing["deit_tiny"]
+
+
+def test_weights_that_do_not_load_are_found_out_before_work(tmp_path):
+    (tmp_path / "page.pth").write_text("<!DOCTYPE html><title>scan warning</title>")
+    places = Locations(tmp_path, weights={"deit_tiny": tmp_path / "page.pth"})
+    files = find_weight_files(["deit_tiny"], places, download=False)
+    assert files.found == {}
+    assert "web page (HTML)" in files.missing["deit_tiny"]
+
+
+def test_what_is_taken_of_a_file_is_noted(tmp_path):
+    state = build_model(SPECS["deit_tiny"]).state_dict()
+    torch.save({"model": state, "model_ema": state}, tmp_path / "x.pth")
+    places = Locations(tmp_path, weights={"deit_tiny": tmp_path / "x.pth"})
+    (note,) = find_weight_files(["deit_tiny"], places, download=False).notes
+    assert "'model' of" in note
+    assert f"--weights deit_tiny={tmp_path / 'x.pth'}::model_ema" in note
