@@ -57,13 +57,18 @@ class ImageSets:
     """Images per forward pass."""
 
 
+def open_analysis(request: Request) -> tuple[StageBuilder, RunContext]:
+    """The stage builder and context of an analysis; raises UsageError with what is wrong with the request."""
+    return open_workbench(_completed(request))
+
+
 def fetch(request: Request, console: Console) -> ImageSets:
     """Images and students of the request's methods and of the references, on one backbone, bits and seed.
 
     Without a suite: psaq_vit and mimiq at w4a4 under budget fast. `console` shows the stages that run.
     Raises UsageError for wrong requests, HarnessError when there are no real images to compare with.
     """
-    builder, context = open_workbench(_completed(request))
+    builder, context = open_analysis(request)
     suite = builder.suite
     backbone, bits, engine, seed = suite.backbones[0], suite.bits[0], suite.engines[0], suite.seeds[0]
     try:

@@ -10,10 +10,11 @@ from typing import ClassVar
 
 import typer
 
-from harness.analysis.image_sets import fetch
+from harness.analysis.image_sets import fetch, open_analysis
 from harness.cli.options import with_options
+from harness.cli.refusing import refuse_together
 from harness.cli.terminal import output_console
-from harness.errors import UsageError
+from harness.errors import Faults
 from harness.planning.request import Machine, Places, Request, Rows, option
 
 EPILOG = "harness analyze --backbone digits_vit --methods psaq_vit,mimiq --bits w3a3 --output analysis"
@@ -61,14 +62,15 @@ def analyze(
     from harness.analysis.plots import save_plots
     from harness.analysis.report import FORMATS, analyse, render
 
-    if shown.format not in FORMATS:
-        raise UsageError(f"--format {shown.format}: one of {', '.join(FORMATS)}")
-    folder = Path(shown.output)
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--output {shown.output}: a file is in the place of the folder")
-    progress = Console(stderr=True)
     rows = dataclasses.replace(rows, seeds=(str(measurement.seed),))
-    analysis = analyse(fetch(Request(rows, places, machine), progress), measurement.images)
+    request, folder, faults = Request(rows, places, machine), Path(shown.output), Faults()
+    if shown.format not in FORMATS:
+        faults.append(f"--format {shown.format}: one of {', '.join(FORMATS)}")
+    if folder.exists() and not folder.is_dir():
+        faults.append(f"--output {shown.output}: a file is in the place of the folder")
+    refuse_together(faults, lambda: open_analysis(request))
+    progress = Console(stderr=True)
+    analysis = analyse(fetch(request, progress), measurement.images)
     sys.stdout.write(render(analysis, shown.format, output_console()))
     folder.mkdir(parents=True, exist_ok=True)
     written = ", ".join(map(str, save_plots(analysis, folder)))

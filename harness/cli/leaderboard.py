@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from harness.cli.options import with_options
+from harness.cli.refusing import refuse_together
 from harness.cli.terminal import output_console
 from harness.cli.tracking import Tracking
-from harness.errors import UsageError
+from harness.errors import Faults, UsageError
 from harness.planning.request import Places, Request, Rows, option
 from harness.planning.session import Session, open_session
 from harness.reporting.leaderboard import board_of
@@ -44,9 +45,11 @@ def show_leaderboard(rows: Rows, places: Places, options: LeaderboardOptions, tr
     """Show a suite's leaderboard from its records; runs nothing."""
     from rich.console import Console
 
+    request, faults = Request(rows, places), Faults()
     if options.format not in FORMATS:
-        raise UsageError(f"--format {options.format}: one of {', '.join(FORMATS)}")
-    session = open_session(Request(rows, places))
+        faults.append(f"--format {options.format}: one of {', '.join(FORMATS)}")
+    refuse_together(faults, lambda: open_session(request))
+    session = open_session(request)
     if tracking.uri is None and not session.store.root.is_dir():
         raise UsageError(f"no store at {session.store.root}: give --store DIR, or run the suite first")
     frame = board_of(_records(session, tracking), published=options.published)

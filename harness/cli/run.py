@@ -9,11 +9,12 @@ import typer
 
 from harness.cli.options import narrowing, with_options
 from harness.cli.plan import print_plan
+from harness.cli.refusing import refuse_together
 from harness.cli.scheduling import scheduler_of
 from harness.cli.stopping import stoppable
 from harness.cli.terminal import output_console
 from harness.cli.tracking import Tracking
-from harness.errors import HarnessError
+from harness.errors import Faults, HarnessError
 from harness.execution.run import RunOutcome, run_session
 from harness.planning.request import Machine, Places, Request, Rows, option
 from harness.planning.session import Session, open_session
@@ -46,8 +47,10 @@ class RunOptions:
 @with_options(Rows, Places, Machine, RunOptions, Tracking, required=("suite",))
 def run(rows: Rows, places: Places, machine: Machine, options: RunOptions, tracking: Tracking) -> None:
     """Run a suite, or what is missing of it, and show its leaderboard."""
-    console, scheduler = output_console(), scheduler_of(machine)
-    request = Request(rows, places, machine)
+    console, request, faults = output_console(), Request(rows, places, machine), Faults()
+    with faults.gathered():
+        scheduler = scheduler_of(machine)
+    refuse_together(faults, lambda: open_session(request))
     session = open_session(request)
     if options.dry_run:
         print_plan(session, console)

@@ -9,10 +9,12 @@ from typing import ClassVar
 
 from backbones import SPECS
 from harness.cli.options import with_options
+from harness.cli.refusing import refuse_together
 from harness.cli.terminal import output_console
-from harness.errors import UsageError
+from harness.errors import Faults
 from harness.execution.synthetic_images import synthetic_images
 from harness.planning.request import Machine, Places, Request, Rows, option
+from harness.planning.session import open_workbench
 from harness.reporting.image_grids import save_grid
 
 EPILOG = "harness synthesize --method psaq_vit --backbone digits_vit --output images.png"
@@ -54,13 +56,15 @@ class Picture:
 )  # fmt: skip
 def synthesize(rows: Rows, synthesis: Synthesis, places: Places, machine: Machine, picture: Picture) -> None:
     """Make a method's images for a backbone and save them as a picture grid."""
-    method, backbone = _the_one(rows.methods, "--method"), _the_one(rows.backbones, "--backbone")
+    rows = dataclasses.replace(rows, seeds=(str(synthesis.seed),))
+    console, request, faults = output_console(), Request(rows, places, machine), Faults()
+    faults += [*_one_name(rows.methods, "--method"), *_one_name(rows.backbones, "--backbone")]
     folder = Path(picture.output).absolute().parent
     if not folder.is_dir():
-        raise UsageError(f"--output {picture.output}: the folder {folder} does not exist")
-    console = output_console()
-    rows = dataclasses.replace(rows, seeds=(str(synthesis.seed),))
-    found = synthetic_images(Request(rows, places, machine), console)
+        faults.append(f"--output {picture.output}: the folder {folder} does not exist")
+    refuse_together(faults, lambda: open_workbench(request))
+    (method,), (backbone,) = rows.methods, rows.backbones
+    found = synthetic_images(request, console)
     save_grid(found.images[: picture.count], SPECS[backbone].data, Path(picture.output))
     losses = ", ".join(f"{name} {value:.4g}" for name, value in found.final_losses.items())
     console.print(
@@ -72,7 +76,6 @@ def synthesize(rows: Rows, synthesis: Synthesis, places: Places, machine: Machin
     )
 
 
-def _the_one(names: tuple[str, ...], flag: str) -> str:
-    if len(names) != 1:
-        raise UsageError(f"{flag} {','.join(names)}: give exactly one name")
-    return names[0]
+def _one_name(names: tuple[str, ...], flag: str) -> list[str]:
+    """The fault of an option that takes one name; empty where it has one."""
+    return [] if len(names) == 1 else [f"{flag} {','.join(names)}: give exactly one name"]

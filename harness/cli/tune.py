@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, ClassVar
 import typer
 
 from harness.cli.options import with_options
+from harness.cli.refusing import refuse_together
 from harness.cli.scheduling import scheduler_of
 from harness.cli.stopping import stoppable
 from harness.cli.terminal import output_console
 from harness.cli.tracking import Tracking
 from harness.cli.tuning_report import print_board, print_closing, print_tuned
-from harness.errors import UsageError
+from harness.errors import Faults, UsageError
 from harness.execution.schedulers.base import Scheduler
 from harness.planning.request import Machine, Places, Request, Rows, option
 from harness.planning.session import open_workbench
 from harness.tuning.options import TuneOptions
+from harness.tuning.preparation import unknown_words
 from harness.tuning.tune import final_suite, measure_final, tune_method, write_suite
 
 if TYPE_CHECKING:
@@ -71,20 +73,25 @@ def tune(
     tracking: Tracking,
 ) -> None:
     """Search a method's settings; ends with the best as a file and its measured gain over the defaults."""
-    if comparison.all_methods == bool(rows.methods):
-        raise UsageError("choose with --method NAME what is searched, or give --all-methods")
+    console, request, faults = output_console(), Request(rows, places, machine), Faults()
     several = comparison.all_methods or len(rows.methods) > 1
+    if comparison.all_methods == bool(rows.methods):
+        faults.append("choose with --method NAME what is searched, or give --all-methods")
     if several and (search.study or search.space):
-        raise UsageError("--study and --space are about one method, several are searched here")
-    console, scheduler = output_console(), scheduler_of(machine)
-    final_seeds = _whole_numbers(comparison.final_seeds)
+        faults.append("--study and --space are about one method, several are searched here")
+    with faults.gathered():
+        scheduler = scheduler_of(machine)
+    with faults.gathered():
+        final_seeds = _whole_numbers(comparison.final_seeds)
+    faults += unknown_words(search)
+    refuse_together(faults, lambda: open_workbench(request))
     options = dataclasses.replace(search, final_seeds=final_seeds, equally=several)
     tracking.refuse_unreachable(rows.suite)
     with stoppable(
         console, "No finished try is lost: give the same command with --resume.", resume_with=("--resume",)
     ):
         try:
-            good = _tune(Request(rows, places, machine), options, scheduler, tracking, console)
+            good = _tune(request, options, scheduler, tracking, console)
         finally:
             scheduler.close()
     if not good:

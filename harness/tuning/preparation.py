@@ -121,7 +121,9 @@ class Preparation:
 
 def prepare(request: Request, options: TuneOptions) -> Preparation:
     """Check a search of the request's one method; raises UsageError with what is wrong."""
-    _refuse_unknown_words(options)
+    faults = unknown_words(options)
+    if faults:
+        raise UsageError.of(faults)
     builder, context = open_workbench(request)
     subject = _subject(builder, options, context.device)
     space = declared_space(
@@ -198,8 +200,9 @@ def _one(values: Sequence[Value], what: str) -> Value:
     raise UsageError(f"a search is about one {what}, here are {there}: choose with --{what}")
 
 
-def _refuse_unknown_words(options: TuneOptions) -> None:
-    faults = [
+def unknown_words(options: TuneOptions) -> list[str]:
+    """A sentence for the sampler and the pruner that there is none of."""
+    return [
         f"--{option} {value}: unknown{suggestion(value, known)}"
         for option, value, known in (
             ("sampler", options.sampler, studies.SAMPLERS),
@@ -207,5 +210,3 @@ def _refuse_unknown_words(options: TuneOptions) -> None:
         )
         if value is not None and value not in known
     ]
-    if faults:
-        raise UsageError.of(faults)

@@ -208,6 +208,29 @@ def test_wrong_usage_is_named(arguments, expected, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run", "--scheduler", "slurm"], ["--scheduler slurm"]),
+        (["leaderboard", "--format", "xls"], ["--format xls"]),
+        (
+            ["tune", "--scheduler", "slurm", "--sampler", "tp", "--final-seeds", "x"],
+            ["--scheduler slurm", "--sampler tp", "--final-seeds x"],
+        ),
+        (["analyze", "--format", "xls", "--output", __file__], ["--format xls", "--output"]),
+        (["synthesize", "--backbone", "digits_vit", "--output", "absent/a.png"], ["--output absent/a.png"]),
+    ],
+)
+def test_a_verbs_own_faults_are_said_with_those_of_the_request(arguments, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    suite = [] if arguments[0] == "synthesize" else ["--suite", "digits_w4a4"]
+    with pytest.raises(UsageError) as error:
+        invoke(*arguments, *suite, "--methods", "maskq", "--bits", "w9a9")
+    for said in (*expected, "unknown method 'maskq'", "9-bit weights"):
+        assert str(error.value).count(said) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_tracking_server_that_cannot_be_used_is_said_before_any_work(run, tmp_path):
     (tmp_path / "text.db").write_text("no database " * 100)
     with pytest.raises(UsageError, match="tracking database"):
