@@ -8,6 +8,7 @@ the entry-point group `dfq_harness.methods`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import importlib.util
 import sys
@@ -109,8 +110,9 @@ def load_plugin(file: Path) -> None:
     _plugin_files.append(file)
 
 
+@functools.cache
 def load_entry_points() -> None:
-    """Register installed plug-ins; a broken one warns and is skipped."""
+    """Register installed plug-ins, once per process; a broken one warns and is skipped."""
     for name, offer in entry_points_of(ENTRY_POINT_GROUP):
         try:
             _register(offer, name)

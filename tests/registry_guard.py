@@ -15,7 +15,9 @@ def registry_as_it_was() -> Iterator[None]:
 
     tables = (registry._methods, registry._engines, backbones._specs, families._families)
     before, files = [dict(table) for table in tables], list(registry._plugin_files)
+    registry.load_entry_points.cache_clear()
     yield
+    registry.load_entry_points.cache_clear()
     for now, then in zip(tables, before, strict=True):
         now.clear()
         now.update(then)

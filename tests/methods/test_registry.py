@@ -103,6 +103,18 @@ def test_installed_plug_ins_are_registered_and_broken_ones_are_skipped(tmp_path,
     assert "nothing" in method_names()
 
 
+def test_an_installed_plug_in_is_read_once_however_often_a_process_asks(tmp_path, monkeypatch):
+    (tmp_path / "installed_once.py").write_text(SOUND)
+    monkeypatch.syspath_prepend(tmp_path)
+    point = importlib.metadata.EntryPoint("once", "installed_once", "dfq_harness.methods")
+    monkeypatch.setattr(
+        importlib.metadata, "entry_points", lambda *, group: [point] if group == point.group else []
+    )
+    load_entry_points()
+    load_entry_points()  # a second reading would warn that the names are taken
+    assert "nothing" in method_names()
+
+
 def test_an_unknown_name_is_refused_with_near_ones():
     with pytest.raises(UnknownName, match="maskaq"):
         get_method("maskq")
