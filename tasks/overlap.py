@@ -6,12 +6,12 @@ are opened.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from backbones.loading import sha256_of_file
 from backbones.preprocessing.picture_files import counted
 from tasks.image_files import Sample
 
@@ -55,7 +55,6 @@ def _size(sample: Sample) -> int:
 def _content(sample: Sample) -> str:
     """SHA-256 of the file; its real path where it cannot be read."""
     try:
-        with sample.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of_file(sample.path)
     except OSError:
         return os.path.realpath(sample.path)

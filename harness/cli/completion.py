@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from backbones import SPECS
+from harness.execution.schedulers.registry import scheduler_names
 from harness.suites.loading import suite_names
 from methods.registry import engine_names, method_names
+from methods.scope import SCOPES
+from methods.settings import BUDGETS
 
 Names = Callable[[], Sequence[str]]
 
@@ -15,9 +18,9 @@ _OFFERED: dict[str, Names] = {
     "methods": method_names,
     "backbones": lambda: tuple(SPECS),
     "engines": engine_names,
-    "budget": lambda: ("paper", "fast", "smoke"),
-    "scope": lambda: ("whole", "heads_8bit", "backbone"),
-    "scheduler": lambda: ("ray", "inline"),
+    "budget": lambda: BUDGETS,
+    "scope": lambda: SCOPES,
+    "scheduler": scheduler_names,
     "device": lambda: ("auto", "cpu", "cuda"),
 }
 """Field of an options dataclass -> the values to offer."""

@@ -8,25 +8,7 @@ from harness.suites.loading import load_suite
 from harness.suites.suite import Suite
 from methods.bits import Bits
 from methods.engines.psaq_ptq import PsaqPtq
-
-GOOD = """\
-task: digits
-backbones: [digits_vit]
-bits: [w4a4]
-methods: [psaq_vit]
-"""
-
-
-def written(tmp_path, text: str) -> str:
-    file = tmp_path / "mine.yaml"
-    file.write_text(text)
-    return str(file)
-
-
-def faults(tmp_path, text: str) -> str:
-    with pytest.raises(UsageError) as error:
-        load_suite(written(tmp_path, text))
-    return str(error.value)
+from tests.harness.suites.written_suites import GOOD, faults, written
 
 
 @pytest.mark.parametrize(
