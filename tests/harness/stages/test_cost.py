@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-import os
+import subprocess
 import sys
-import time
 
 import pytest
-import torch
 
 from harness.stages.cost import environment, measured
 
+_IN_A_FRESH_PROCESS = """
+import time
+import torch
+from harness.stages.cost import measured
 
-def test_a_block_is_timed_and_its_memory_peak_is_its_own():
-    held = torch.ones(30 * 2**20, dtype=torch.uint8)
-    with measured("cpu") as small:
-        time.sleep(0.05)
-    with measured("cpu") as large:
-        torch.ones(60 * 2**20, dtype=torch.uint8)
-    assert 0.05 <= small.seconds < 5
-    assert small.peak_memory_mb > 0
-    if os.access("/proc/self/clear_refs", os.W_OK):  # elsewhere the peak is that of the whole process
-        assert large.peak_memory_mb - small.peak_memory_mb > 40
-    assert held.sum() == 30 * 2**20
+with measured("cpu") as small:
+    time.sleep(0.05)
+with measured("cpu") as large:
+    torch.ones(300 * 2**20, dtype=torch.uint8)
+print(small.seconds, small.peak_memory_mb, large.peak_memory_mb)
+"""
+
+
+def test_a_block_is_timed_and_what_it_allocates_is_in_its_peak():
+    # A process of its own: elsewhere an earlier peak of the tests may stand above everything here.
+    ended = subprocess.run(
+        [sys.executable, "-c", _IN_A_FRESH_PROCESS], capture_output=True, text=True, check=True
+    )
+    seconds, small_mb, large_mb = map(float, ended.stdout.split())
+    assert 0.05 <= seconds < 5
+    assert small_mb > 0
+    assert large_mb - small_mb > 150
 
 
 def test_a_block_that_fails_is_measured_too():
