@@ -8,6 +8,7 @@ hold is the matter of `backbones.checkpoints`.
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -140,8 +141,21 @@ def _choose(spec: BackboneSpec, weights: Path) -> _Choice:
         at = f"'{nearest.place}' of {path}" if nearest.place else str(path)
         architecture = spec.timm_name or spec.family
         raise WeightsError(f"{at} does not fit {spec.name} ({architecture}): {nearest.verdict.fault}")
+    if lost := _not_finite(fits[0]):
+        raise WeightsError(f"the weights of {spec.name} in {path} are damaged: {lost} holds NaN or infinity")
     others = [one for one in sets if not one.verdict.fault and one is not fits[0]]
     return _Choice(fits[0], _note(spec, path, fits[0], others))
+
+
+def _not_finite(weights: WeightSet) -> str:
+    """Name of the first tensor that a training which diverged has spoilt; empty where there is none.
+
+    Minus infinity alone is no fault: attention masks that are stored beside weights hold it.
+    """
+    for name, value in weights.tensors.items():
+        if value.is_floating_point() and not (value.float() < math.inf).all():
+            return name
+    return ""
 
 
 def _note(spec: BackboneSpec, path: Path, taken: WeightSet, others: list[WeightSet]) -> str:

@@ -130,6 +130,16 @@ def test_weights_with_another_number_of_classes_do_not_fit(tmp_path):
         load_backbone("digits_vit", tmp_path / "seven.safetensors")
 
 
+@pytest.mark.parametrize("spoilt", [float("nan"), float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_weights_of_a_training_that_diverged_are_refused_by_name(tmp_path, spoilt, dtype):
+    state = {name: value.to(dtype) for name, value in safetensors.torch.load_file(SHIPPED).items()}
+    state["blocks.1.attn.qkv.weight"][3, 2] = spoilt
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match=r"x\.pth are damaged: blocks\.1\.attn\.qkv\.weight holds NaN"):
+        load_backbone("digits_vit", tmp_path / "x.pth")
+
+
 def test_an_unknown_backbone_names_near_ones():
     with pytest.raises(ValueError, match="unknown backbone 'deit_tinny': did you mean deit_tiny"):
         load_backbone("deit_tinny", SHIPPED)
