@@ -16,7 +16,7 @@ import typer
 
 from harness.cli import analyze, doctor, leaderboard, listing, plan, run, schema, synthesize, tune, ui
 from harness.cli.streams import never_fail_to_encode
-from harness.errors import HarnessError
+from harness.errors import HarnessError, printable
 
 app = typer.Typer(
     name="harness",
@@ -75,11 +75,11 @@ def main() -> None:
         app()
     except HarnessError as error:
         for line in str(error).splitlines():
-            print(f"harness: {line}", file=sys.stderr)
+            print(f"harness: {printable(line)}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:  # a folder that is read-only, a disk that is full
         place = f"{error.filename}: " if error.filename else ""
-        print(f"harness: {place}{error.strerror or error}", file=sys.stderr)
+        print(f"harness: {printable(f'{place}{error.strerror or error}')}", file=sys.stderr)
         sys.exit(2)
 
 
