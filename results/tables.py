@@ -81,7 +81,8 @@ class FittedTable:
             return
         yield table._drawn(widths, options.max_width)
         if left_out:
-            said = f"Left out at {options.max_width} columns: {', '.join(left_out)}. {self.elsewhere}"
+            names = ", ".join(left_out).removesuffix(".")
+            said = f"Left out at {options.max_width} columns: {names}. {self.elsewhere}"
             yield Text(said, style="dim")
 
     def _narrowed(self, width: int) -> tuple[FittedTable, list[str]]:

@@ -29,12 +29,15 @@ class _Pace:
     step: int = 0
     total: int = 0
     part_began: float = 0.0
-    """Seconds after the stage's own start."""
+    """Seconds after the stage's own start, at `part_step`."""
+    part_step: int = 0
 
     def follows(self, elapsed: float, step: int, total: int) -> _Pace:
         """The pace after a newer look; a step that fell or another total is another part."""
-        is_new = self.total > 0 and (total != self.total or step < self.step)
-        return _Pace(elapsed, step, total, self.elapsed if is_new else self.part_began)
+        if total == self.total and step >= self.step:
+            return _Pace(elapsed, step, total, self.part_began, self.part_step)
+        # A part that is under way at the very first look is timed from there.
+        return _Pace(elapsed, step, total, self.elapsed, 0 if elapsed > self.elapsed else step)
 
     @property
     def share(self) -> float:
@@ -44,9 +47,8 @@ class _Pace:
     @property
     def left(self) -> float | None:
         """Seconds for the other steps at this pace; None before the first of them."""
-        if not self.total or not self.step:
-            return None
-        return (self.elapsed - self.part_began) * (1 / self.share - 1)
+        done = self.step - self.part_step
+        return (self.elapsed - self.part_began) * (self.total - self.step) / done if done > 0 else None
 
 
 class TimeLeft:
