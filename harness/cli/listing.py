@@ -40,6 +40,8 @@ _ROWS = {
     Kind.tasks: catalogue.tasks,
 }
 
+_WHOLE = ("name", "reference score")
+"""The columns whose cells never fold."""
 _LEAST = 14
 """Characters to which a cell folds before columns leave."""
 _LEAVING = {
@@ -87,7 +89,7 @@ def list_things(
 
 def _print_table(title: str, rows: list[catalogue.Row]) -> None:
     columns = [
-        Column(name, name == "name", least=_LEAST, leaves=_LEAVING.get(name, 0), left=True)
+        Column(name, name in _WHOLE, least=_LEAST, leaves=_LEAVING.get(name, 0), left=name == "name")
         for name in rows[0]
     ]
     table = FittedTable(columns, title, "A wider terminal shows them, and so do --verbose and --format json.")

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import sys
 from importlib import metadata
 
@@ -18,13 +19,16 @@ from harness.cli import analyze, doctor, leaderboard, listing, plan, run, schema
 from harness.cli.streams import never_fail_to_encode
 from harness.errors import HarnessError, printable
 
+_PANELS_NEED = 80
+"""Columns below which Typer's panels crop the names of options; plain help wraps instead."""
+
 app = typer.Typer(
     name="harness",
     help="Compare data-free quantization methods for Vision Transformers, fairly.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="rich" if shutil.get_terminal_size().columns >= _PANELS_NEED else None,
 )
 
 

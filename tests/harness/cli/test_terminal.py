@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shlex
 import signal
 import subprocess
@@ -98,3 +99,14 @@ def test_the_error_of_a_library_becomes_one_plain_line():
 
 def test_printable_text_is_left_alone():
     assert printable("é 日本\n\t± …") == "é 日本\n\t± …"
+
+
+@pytest.mark.parametrize("columns", ["60", "80"])
+def test_help_names_every_option_whole(columns):
+    command = [sys.executable, "-m", "harness.cli.main", "run", "--help"]
+    environment = {**os.environ, "COLUMNS": columns, "TERMINAL_WIDTH": columns}
+    said = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    assert "…" not in said
+    assert max(map(len, said.splitlines())) <= int(columns)
+    for flag in ("--methods", "--method", "--backbones", "--allow-fp-mismatch", "--tracking-uri"):
+        assert flag in said
