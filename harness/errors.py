@@ -8,7 +8,30 @@ HarnessError
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
+
+_TERMINAL_SEQUENCES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours, movements
+    r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)"  # titles, links
+    r"|\x1b[ -/]*[0-~]"
+)
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but for tab and line feed, and those that turn the direction of writing."""
+
+
+def printable(text: str) -> str:
+    """The text without what a terminal would obey: colours, movements, control characters."""
+    return _UNPRINTABLE.sub("", _TERMINAL_SEQUENCES.sub("", text))
+
+
+def one_line(error: BaseException, before: str = "") -> str:
+    """What somebody else's error says, fit for a sentence of ours; its class where it says nothing.
+
+    Only what it says ahead of `before`, where that is given.
+    """
+    said = str(error).partition(before)[0] if before else str(error)
+    return " ".join(printable(said).split()) or type(error).__name__
 
 
 class HarnessError(Exception):

@@ -10,21 +10,20 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from results.narrowing import METHOD_WIDTH, fits, gap_of, narrowed
+from results.tables import Column, FittedTable
 from results.view import PUBLISHED_COLUMN, Block, Line, Style, View, view_of
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
-    from rich.table import Table
 
 FORMATS = ("table", "md", "csv", "json", "latex", "html")
 
-_NAME_WIDTHS = {"Method": METHOD_WIDTH, "Backbone": 10}
-"""Least characters of the columns that wrap where the terminal is narrow."""
-_LEFT_OUT = "Left out at {1} columns: {0}. A wider terminal shows them, and so does every other format."
+_NAMES = {"Method": 16, "Backbone": None}
+"""The columns that may fold, and to how many characters before others leave."""
+_ELSEWHERE = "A wider terminal shows them, and so does every other format."
 _LEFT = ("Backbone", "Bits", "Method", "Prot.")
 _RICH_STYLES: dict[Style, str] = {"plain": "", "best": "bold", "reference": "dim italic", "failed": "red"}
 _LATEX_SPECIALS = {
@@ -96,45 +95,36 @@ def _terminal(view: View, console: Console | None) -> str:
 
     console = console or Console()
     with console.capture() as captured:
-        for whole in view.blocks:
-            block, left_out = narrowed(whole, console.width)
-            console.print(_rich_table(block, console.width))
-            if left_out:
-                console.print(Text(_LEFT_OUT.format(", ".join(left_out), console.width), style="dim"))
+        for block in view.blocks:
+            console.print(_fitted(block))
         for note in view.footnotes:
             console.print(Text(note, style="dim"))
     return captured.get()
 
 
-def _rich_table(block: Block, width: int) -> Table:
-    """The block for rich; names wrap where even the needed columns do not fit, numbers never do."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(
-        title=Text(block.title),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, gap_of(block, width), 0, 0),
-        pad_edge=False,
-    )
-    names_wrap = not fits(block, width)
-    for name in block.header:
-        justify: Literal["left", "right"] = "left" if name in _LEFT else "right"
-        if name == "Method" or (name == "Backbone" and names_wrap):
-            table.add_column(name, justify=justify, overflow="fold", min_width=_NAME_WIDTHS[name])
-        else:
-            table.add_column(name, justify=justify, overflow="ellipsis", no_wrap=True)
+def _fitted(block: Block) -> FittedTable:
+    """The block for a terminal: names and scores stay, secondary columns go where there is no room."""
+    leaves = {name: place for place, name in enumerate(_leaving(block), start=1)}
+    columns = [
+        Column(name, name not in _NAMES, _NAMES.get(name), leaves.get(name, 0), left=name in _LEFT)
+        for name in block.header
+    ]
+    table = FittedTable(columns, block.title, _ELSEWHERE)
     for section in block.sections:
         for line in section:
             styles = [_RICH_STYLES[line.style]] * len(line.cells)
             if PUBLISHED_COLUMN in block.header:
                 styles[block.header.index(PUBLISHED_COLUMN)] = "dim"
-            # Text objects are not parsed for markup, so brackets in reasons stay what they are.
-            table.add_row(*(Text(cell, style=style) for cell, style in zip(line.cells, styles, strict=True)))
-        table.add_section()
+            table.add(*line.cells, styles=styles)
+        table.end_section()
     return table
+
+
+def _leaving(block: Block) -> Iterator[str]:
+    """The columns that may be left out, the most needed first."""
+    yield from ("p", "Drop")
+    yield from block.header[block.header.index("Method") + 2 : block.header.index("n")]
+    yield from ("Cost", "Oracle", "Agree", "Prot.", PUBLISHED_COLUMN)
 
 
 def _markdown(view: View) -> str:

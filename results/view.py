@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from results.figures import MISSING, duration, fixed, p_value
 from results.grouping import DEFAULTS
 from results.metrics import Metric, metric_of, metrics_of
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 Style = Literal["plain", "best", "reference", "failed"]
 
 PUBLISHED_COLUMN = "Published"
-_MISSING = "–"
 
 
 @dataclass(frozen=True)
@@ -103,20 +103,20 @@ def _line(row: Mapping[str, Any], marks: _Marks, metric: Metric, oracle: bool) -
     else:
         score = row["status"].replace("_", " ") + failure
     cells = (
-        "ref" if row["reference"] else _number(row["rank"], 0),
+        "ref" if row["reference"] else fixed(row["rank"], 0),
         row["backbone"],
         row["bits"],
         _name(row) + (f" ({row['variant']})" if row["variant"] else ""),
         score,
-        *(_number(row[name], 1) for name in metric.beside),
+        *(fixed(row[name], 1) for name in metric.beside),
         seeds,
-        _number(row["drop"], 2),
-        _number(row["agreement"], 2),
-        *((_number(row["oracle"], 2),) if oracle else ()),
+        fixed(row["drop"], 2),
+        fixed(row["agreement"], 2),
+        *((fixed(row["oracle"], 2),) if oracle else ()),
         _published(row, marks),
         _cost(row["synthesis_seconds"], row["quantization_seconds"]),
-        _p_value(row["p_vs_best"]),
-        row["fingerprint"][:4] or _MISSING,
+        p_value(row["p_vs_best"]),
+        row["fingerprint"][:4] or MISSING,
     )
     return Line(cells, _style(row))
 
@@ -138,39 +138,20 @@ def _failure(row: Mapping[str, Any]) -> str:
 
 
 def _score(mean: float | None, std: float | None) -> str:
-    return _number(mean, 2) if std is None else f"{_number(mean, 2)} ± {std:.2f}"
+    return fixed(mean, 2) if std is None else f"{fixed(mean, 2)} ± {fixed(std, 2)}"
 
 
 def _published(row: Mapping[str, Any], marks: _Marks) -> str:
     if row["published"] is None:
-        return _MISSING
+        return MISSING
     source = "; ".join(text for text in (row["published_source"], row["published_note"]) if text)
     return f"{row['published']:.2f} [{marks.source(source)}]"
 
 
 def _cost(synthesis_seconds: float | None, quantization_seconds: float | None) -> str:
     if synthesis_seconds is None and quantization_seconds is None:
-        return _MISSING
-    return f"{_duration(synthesis_seconds or 0)}+{_duration(quantization_seconds or 0)}"
-
-
-def _duration(seconds: float) -> str:
-    """Two figures at most before the unit: 0.4s, 45s, 12m, 3.5h; 0s for no work at all."""
-    if 0 < seconds < 0.95:
-        return "<0.1s" if seconds < 0.05 else f"{seconds:.1f}s"
-    if seconds < 99.5:
-        return f"{seconds:.0f}s"
-    return f"{seconds / 60:.0f}m" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f}h"
-
-
-def _p_value(p: float | None) -> str:
-    if p is None:
-        return _MISSING
-    return "<.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _number(value: float | None, digits: int) -> str:
-    return _MISSING if value is None else f"{value:.{digits}f}"
+        return MISSING
+    return f"{duration(synthesis_seconds or 0)}+{duration(quantization_seconds or 0)}"
 
 
 def _footnotes(frame: pd.DataFrame, marks: _Marks) -> Iterator[str]:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from harness.analysis import metrics
 from harness.analysis.image_sets import ImageSets
 from harness.analysis.measuring import Agreement, ImageFacts, StudentFacts, measure_images, measure_student
+from results.figures import MISSING, fixed
+from results.tables import Column, FittedTable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,6 +21,9 @@ FORMATS = ("table", "md", "csv", "json")
 _TOP = 0.1
 """Share of the patches whose attention mass is told: MaskAQ's last mask."""
 _REAL = "real_data"
+_NAME_WIDTH = 16
+"""Characters to which the name of a set folds before columns leave."""
+_ELSEWHERE = "A wider terminal shows them, and so does every other format."
 
 
 @dataclass(frozen=True)
@@ -113,10 +118,10 @@ def _tables(analysis: Analysis) -> Iterator[_Table]:
     image_lines = [
         (
             row["images"],
-            f"{100 * row['mass_of_top_tenth']:.1f} %",
-            f"{100 * row['patches_for_half_the_mass']:.1f} %",
-            f"{row['range_ratio_median']:.2f}",
-            f"{row['range_ratio_worst']:.2f} ({row['range_ratio_worst_point']})",
+            f"{fixed(100 * row['mass_of_top_tenth'], 1)} %",
+            f"{fixed(100 * row['patches_for_half_the_mass'], 1)} %",
+            fixed(row["range_ratio_median"], 2),
+            f"{fixed(row['range_ratio_worst'], 2)} ({row['range_ratio_worst_point']})",
         )
         for row in (_image_row(analysis, name) for name in analysis.images)
     ]
@@ -133,7 +138,7 @@ def _tables(analysis: Analysis) -> Iterator[_Table]:
         parts = next(iter(facts.values())).agreements
         header = ("Student of", "Attention distance", *map(_part_header, parts))
         lines = [
-            (name, f"{found.mean_distance:.3f}", *map(_agreement_cell, found.agreements))
+            (name, fixed(found.mean_distance, 3), *map(_agreement_cell, found.agreements))
             for name, found in facts.items()
         ]
         yield _Table(f"Students ({student}) on {kind}", header, tuple(lines))
@@ -161,30 +166,30 @@ def _part_header(part: Agreement) -> str:
 
 
 def _agreement_cell(part: Agreement) -> str:
-    kl = "–" if part.kl is None else f"{part.kl:.2f}"
+    kl = MISSING if part.kl is None else fixed(part.kl, 2)
     return f"{part.agreement_percent:.1f} / {kl}"
 
 
 def _terminal(analysis: Analysis, console: Console) -> str:
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
     with console.capture() as captured:
         for content in _tables(analysis):
-            table = Table(title=Text(content.title), title_justify="left", box=box.SIMPLE_HEAD, padding=0)
-            for index, name in enumerate(content.header):
-                if index == 0:  # the one column that wraps where the terminal is narrow
-                    table.add_column(name, overflow="fold")
-                    continue
-                widest = max(len(line[index]) for line in content.lines)
-                table.add_column(name, justify="right", min_width=widest)
-            for line in content.lines:
-                table.add_row(*map(Text, line))
-            console.print(table)
+            console.print(_fitted(content))
         for note in _footnotes(analysis):
             console.print(Text(note, style="dim"))
     return captured.get()
+
+
+def _fitted(content: _Table) -> FittedTable:
+    """The table for a terminal; where there is no room the last columns leave first."""
+    first, *numbers = content.header
+    columns = [Column(first, least=_NAME_WIDTH)]
+    columns += [Column(name, number=True, leaves=place) for place, name in enumerate(numbers)]
+    table = FittedTable(columns, content.title, _ELSEWHERE)
+    for line in content.lines:
+        table.add(*line)
+    return table
 
 
 def _markdown(analysis: Analysis) -> str:

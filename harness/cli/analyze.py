@@ -13,7 +13,7 @@ import typer
 from harness.analysis.image_sets import fetch, open_analysis
 from harness.cli.options import with_options
 from harness.cli.refusing import refuse_together
-from harness.cli.terminal import output_console
+from harness.cli.terminal import output_console, progress_console
 from harness.errors import Faults
 from harness.planning.request import Machine, Places, Request, Rows, option
 
@@ -57,8 +57,6 @@ def analyze(
     rows: Rows, measurement: Measurement, places: Places, machine: Machine, shown: AnalysisOutput
 ) -> None:
     """Measure attention, dependence on patches and activation ranges on real, noise and synthetic images."""
-    from rich.console import Console
-
     from harness.analysis.plots import save_plots
     from harness.analysis.report import FORMATS, analyse, render
 
@@ -69,7 +67,7 @@ def analyze(
     if folder.exists() and not folder.is_dir():
         faults.append(f"--output {shown.output}: a file is in the place of the folder")
     refuse_together(faults, lambda: open_analysis(request))
-    progress = Console(stderr=True)
+    progress = progress_console()
     analysis = analyse(fetch(request, progress), measurement.images)
     sys.stdout.write(render(analysis, shown.format, output_console()))
     folder.mkdir(parents=True, exist_ok=True)

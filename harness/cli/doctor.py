@@ -11,6 +11,7 @@ from harness.cli.terminal import output_console
 from harness.planning.request import Places
 from harness.planning.run_context import find_weight_files
 from harness.suites.locations import Locations, find_locations
+from results.tables import Column, FittedTable
 from tasks.base import DataError
 from tasks.registry import get_task, task_names
 
@@ -35,14 +36,10 @@ Row = tuple[str, str, str]
 @with_options(Places)
 def doctor(places: Places) -> None:
     """Check this machine: packages, devices, data, weights and the store; say how to get what is missing."""
-    from rich.table import Table
-
     found = find_locations(places.data, places.weights, places.store, places.config)
-    table = Table(title="harness doctor", title_justify="left")
-    for column in ("what", "state", "how to get it"):
-        table.add_column(column, overflow="fold")
+    table = FittedTable([Column(name) for name in ("what", "state", "how to get it")], "harness doctor")
     for row in (*_packages(), *_devices(), *_data(found), *_weights(found), _store(found)):
-        table.add_row(*row)
+        table.add(*row)
     output_console().print(table)
 
 

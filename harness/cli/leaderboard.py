@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from harness.cli.options import with_options
 from harness.cli.refusing import refuse_together
-from harness.cli.terminal import output_console
+from harness.cli.terminal import file_console, output_console
 from harness.cli.tracking import Tracking
 from harness.errors import Faults, UsageError
 from harness.planning.request import Places, Request, Rows, option
@@ -43,8 +43,6 @@ class LeaderboardOptions:
 @with_options(Rows, Places, LeaderboardOptions, Tracking, required=("suite",))
 def show_leaderboard(rows: Rows, places: Places, options: LeaderboardOptions, tracking: Tracking) -> None:
     """Show a suite's leaderboard from its records; runs nothing."""
-    from rich.console import Console
-
     request, faults = Request(rows, places), Faults()
     if options.format not in FORMATS:
         faults.append(f"--format {options.format}: one of {', '.join(FORMATS)}")
@@ -56,7 +54,7 @@ def show_leaderboard(rows: Rows, places: Places, options: LeaderboardOptions, tr
     if options.output is None:
         sys.stdout.write(f"{render(frame, options.format, console=output_console()).rstrip()}\n")
         return
-    text = render(frame, options.format, console=Console(width=_FILE_WIDTH))
+    text = render(frame, options.format, console=file_console(_FILE_WIDTH))
     try:
         write_text(Path(options.output), text)
     except OSError as error:

@@ -16,6 +16,7 @@ from harness.cli.terminal import output_console
 from harness.errors import UsageError
 from harness.planning.request import Rows, option
 from harness.planning.session import load_plugins
+from results.tables import Column, FittedTable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,6 +39,21 @@ _ROWS = {
     Kind.backbones: catalogue.backbones,
     Kind.tasks: catalogue.tasks,
 }
+
+_WHOLE = ("name", "reference score")
+"""The columns whose cells never fold."""
+_LEAST = 14
+"""Characters to which a cell folds before columns leave."""
+_LEAVING = {
+    "transform": 3,
+    "families": 3,
+    "track": 3,
+    "seeds": 2,
+    "published rows": 2,
+    "task": 1,
+    "weights": 1,
+}
+"""The columns that a narrow terminal may lack, the least needed with the largest number."""
 
 
 @dataclass(frozen=True)
@@ -72,20 +88,22 @@ def list_things(
 
 
 def _print_table(title: str, rows: list[catalogue.Row]) -> None:
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left")
-    for column in rows[0]:
-        table.add_column(column, overflow="fold", no_wrap=column == "name")
+    columns = [
+        Column(name, name in _WHOLE, least=_LEAST, leaves=_LEAVING.get(name, 0), left=name == "name")
+        for name in rows[0]
+    ]
+    table = FittedTable(columns, title, "A wider terminal shows them, and so do --verbose and --format json.")
     for row in rows:
-        table.add_row(*("" if value is None else _escape(str(value)) for value in row.values()))
+        table.add(*("" if value is None else str(value) for value in row.values()))
     output_console().print(table)
 
 
 def _print_details(rows: list[catalogue.Row]) -> None:
+    from rich.text import Text
+
     console = output_console()
     for row in rows:
-        console.print(f"[bold]{_escape(str(row['name']))}[/bold]")
+        console.print(Text(str(row["name"]), style="bold"))
         for key, value in row.items():
             if key != "name":
                 _print_value(console, key, value)
@@ -94,26 +112,22 @@ def _print_details(rows: list[catalogue.Row]) -> None:
 
 def _print_value(console: Console, key: str, value: Any) -> None:
     """One labelled value; lists and mappings get a line per entry."""
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        console.print(f"  {key}:")
-        for entry in value:
+    if not isinstance(value, list | dict):
+        _print_indented(console, 2, f"{key}: {value}")
+        return
+    _print_indented(console, 2, f"{key}:{'' if value else ' none'}")
+    entries = [f"{name}: {entry}" for name, entry in value.items()] if isinstance(value, dict) else value
+    for entry in entries:
+        if isinstance(entry, dict):
             budgets = "".join(f", {name} {v}" for name, v in entry["budgets"].items())
-            allowed, about = _escape(str(entry["allowed"])), _escape(entry["help"])
             default = f"{entry['field']} = {entry['default']}{budgets}"
-            console.print(f"    {default}  [dim]({allowed})[/dim]  {about}")
-    elif isinstance(value, list):
-        console.print(f"  {key}:{'' if value else ' none'}")
-        for entry in value:
-            console.print(f"    - {_escape(str(entry))}")
-    elif isinstance(value, dict):
-        console.print(f"  {key}:{'' if value else ' none'}")
-        for name, entry in value.items():
-            console.print(f"    {_escape(str(name))}: {_escape(str(entry))}")
-    else:
-        console.print(f"  {key}: {_escape(str(value))}")
+            _print_indented(console, 4, default, f"  ({entry['allowed']})", f"  {entry['help']}")
+        else:
+            _print_indented(console, 4, f"{'' if isinstance(value, dict) else '- '}{entry}")
 
 
-def _escape(text: str) -> str:
-    from rich.markup import escape
+def _print_indented(console: Console, blanks: int, text: str, dim: str = "", more: str = "") -> None:
+    from rich.padding import Padding
+    from rich.text import Text
 
-    return escape(text)
+    console.print(Padding.indent(Text.assemble(text, (dim, "dim"), more), blanks))

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import sys
 from importlib import metadata
 
@@ -16,7 +17,10 @@ import typer
 
 from harness.cli import analyze, doctor, leaderboard, listing, plan, run, schema, synthesize, tune, ui
 from harness.cli.streams import never_fail_to_encode
-from harness.errors import HarnessError
+from harness.errors import HarnessError, printable
+
+_PANELS_NEED = 80
+"""Columns below which Typer's panels crop the names of options; plain help wraps instead."""
 
 app = typer.Typer(
     name="harness",
@@ -24,7 +28,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="rich" if shutil.get_terminal_size().columns >= _PANELS_NEED else None,
 )
 
 
@@ -75,11 +79,11 @@ def main() -> None:
         app()
     except HarnessError as error:
         for line in str(error).splitlines():
-            print(f"harness: {line}", file=sys.stderr)
+            print(f"harness: {printable(line)}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:  # a folder that is read-only, a disk that is full
         place = f"{error.filename}: " if error.filename else ""
-        print(f"harness: {place}{error.strerror or error}", file=sys.stderr)
+        print(f"harness: {printable(f'{place}{error.strerror or error}')}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import shlex
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any
@@ -19,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from harness.cli.completion import completer
+from harness.cli.hints import shell_words
 from harness.planning.request import Request
 
 
@@ -161,7 +161,7 @@ def typed_again(part: object) -> list[str]:
 def narrowing(request: Request, *more: object) -> str:
     """The options that choose a request's rows and places, and those of `more`, quoted for a shell."""
     parts: tuple[object, ...] = (request.rows, request.places, *more)
-    return shlex.join(word for part in parts for word in typed_again(part))
+    return shell_words(word for part in parts for word in typed_again(part))
 
 
 def _words(texts: Collection[str]) -> list[str]:

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 from harness.cli.options import with_options
 from harness.cli.terminal import output_console
-from harness.execution.progress_view import TimeLeft
+from harness.execution.time_left import TimeLeft
 from harness.planning.request import Places, Request, Rows, option
 from harness.planning.session import Session, open_outline
 from harness.stages.base import Stage
+from results.figures import duration
+from results.tables import Column, FittedTable
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -37,48 +38,48 @@ def print_plan(session: Session, console: Console, every_stage: bool = False) ->
     missing = session.plan.missing(session.store)
     table = _stage_table if every_stage else _kind_table
     console.print(table(session, missing, TimeLeft(missing, session.store.timings(), 1)))
-    console.print(
+    lines = [
         f"{len(session.plan.trials)} trials on {len(session.suite.backbones)} backbones, seeds "
         f"{', '.join(map(str, session.suite.seeds))}, budget {session.suite.budget}. Expected times come "
         "from earlier runs on this store; '?' where it has none yet.",
+        *(f"note: {note}" for note in session.notes),
+    ]
+    console.print("\n".join(lines), markup=False)
+
+
+def _stage_table(session: Session, missing: Sequence[Stage], times: TimeLeft) -> FittedTable:
+    columns = (
+        Column("stage"),
+        Column("what", least=24),
+        Column("key", number=True, left=True, leaves=1),
+        Column("state"),
+        Column("expected", number=True),
     )
-    for note in session.notes:
-        console.print(f"note: {note}", markup=False)
-
-
-def _stage_table(session: Session, missing: Sequence[Stage], times: TimeLeft) -> Table:
-    from rich.markup import escape
-
-    table = _titled(session)
-    for column in ("stage", "what", "key", "state", "expected"):
-        table.add_column(column)
+    table = FittedTable(columns, _title(session))
     missing_keys = {stage.key for stage in missing}
     for stage in session.plan.stages.values():
         state = "to run" if stage.key in missing_keys else "cached"
         expected = _seconds(times.expected(stage)) if state == "to run" else ""
-        table.add_row(stage.kind, escape(stage.label), stage.key, state, expected)
+        table.add(stage.kind, stage.label, stage.key, state, expected)
     return table
 
 
-def _kind_table(session: Session, missing: Sequence[Stage], times: TimeLeft) -> Table:
-    table = _titled(session)
-    for column in ("stage", "in all", "cached", "to run", "expected"):
-        table.add_column(column, justify="left" if column == "stage" else "right")
+def _kind_table(session: Session, missing: Sequence[Stage], times: TimeLeft) -> FittedTable:
+    numbers = (Column(name, number=True) for name in ("in all", "cached", "to run", "expected"))
+    table = FittedTable((Column("stage"), *numbers), _title(session))
     for kind in ("evaluate", "synthesize", "quantize"):
         stages = [stage for stage in session.plan.stages.values() if stage.kind == kind]
         open_ = [stage for stage in missing if stage.kind == kind]
         known = [times.expected(stage) for stage in open_]
-        total = None if not open_ or None in known else sum(v for v in known if v is not None)
+        total = None if None in known else sum(v for v in known if v is not None)
         counts = (len(stages), len(stages) - len(open_), len(open_))
-        table.add_row(kind, *map(str, counts), _seconds(total))
+        table.add(kind, *map(str, counts), _seconds(total))
     return table
 
 
-def _titled(session: Session) -> Table:
-    from rich.table import Table
-
-    return Table(title=f"{session.suite.name}: {session.suite.description}", title_justify="left")
+def _title(session: Session) -> str:
+    return f"{session.suite.name}: {session.suite.description}"
 
 
 def _seconds(value: float | None) -> str:
-    return "?" if value is None else f"{value:.1f} s"
+    return "?" if value is None else duration(value)

@@ -9,6 +9,9 @@ from harness.execution.schedulers.lazy import LazyScheduler
 from harness.execution.schedulers.registry import get_scheduler, scheduler_names
 from harness.planning.request import Machine
 
+_AWAITED = {"ray": "Ray", "inline": ""}
+"""What a user waits for until the first stage begins; a plug-in's scheduler goes by its name."""
+
 
 def scheduler_of(machine: Machine) -> Scheduler:
     """The scheduler of that name, made when its first stage runs; raises UsageError for an unknown name."""
@@ -20,4 +23,4 @@ def scheduler_of(machine: Machine) -> Scheduler:
         terminate_as_interrupt()  # ray.init installs a handler of its own
         return made
 
-    return LazyScheduler(make)
+    return LazyScheduler(make, _AWAITED.get(machine.scheduler, machine.scheduler))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,8 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import typer
+
+from harness.cli.hints import shell_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +28,7 @@ def stoppable(console: Console, what_is_kept: str, resume_with: Sequence[str] = 
         yield
     except KeyboardInterrupt:
         given = sys.argv[1:]
-        command = shlex.join(["harness", *given, *(word for word in resume_with if word not in given)])
+        command = shell_words(["harness", *given, *(word for word in resume_with if word not in given)])
         with contextlib.suppress(OSError):  # the terminal that hung up is gone
             console.print(f"stopped. {what_is_kept}\n  {command}", markup=False, soft_wrap=True)
         raise typer.Exit(130) from None

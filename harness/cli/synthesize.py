@@ -16,6 +16,7 @@ from harness.execution.synthetic_images import synthetic_images
 from harness.planning.request import Machine, Places, Request, Rows, option
 from harness.planning.session import open_workbench
 from harness.reporting.image_grids import save_grid
+from results.figures import duration, setting
 
 EPILOG = "harness synthesize --method psaq_vit --backbone digits_vit --output images.png"
 
@@ -66,9 +67,9 @@ def synthesize(rows: Rows, synthesis: Synthesis, places: Places, machine: Machin
     (method,), (backbone,) = rows.methods, rows.backbones
     found = synthetic_images(request, console)
     save_grid(found.images[: picture.count], SPECS[backbone].data, Path(picture.output))
-    losses = ", ".join(f"{name} {value:.4g}" for name, value in found.final_losses.items())
+    losses = ", ".join(f"{name} {setting(value)}" for name, value in found.final_losses.items())
     console.print(
-        f"{len(found.images)} images of {method} for {backbone} ({found.seconds:.1f} s"
+        f"{len(found.images)} images of {method} for {backbone} ({duration(found.seconds)}"
         f"{', ' + losses if losses else ''}); {min(picture.count, len(found.images))} shown in "
         f"{picture.output}",
         markup=False,

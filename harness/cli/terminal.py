@@ -1,4 +1,4 @@
-"""The terminal that verbs print to."""
+"""The terminals that verbs print to; control characters in what is printed do not reach them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,23 @@ _PIPED_WIDTH = 120
 
 def output_console() -> Console:
     """Standard output; wide enough for a leaderboard where it is no terminal."""
-    from rich.console import Console
+    from harness.cli.printable_console import PrintableConsole
 
-    made = Console(highlight=False)
-    return made if made.is_terminal else Console(highlight=False, width=max(made.width, _PIPED_WIDTH))
+    made = PrintableConsole(highlight=False, emoji=False)
+    if made.is_terminal:
+        return made
+    return PrintableConsole(highlight=False, emoji=False, width=max(made.width, _PIPED_WIDTH))
+
+
+def progress_console() -> Console:
+    """Standard error, for what is said beside an output that may go to another program."""
+    from harness.cli.printable_console import PrintableConsole
+
+    return PrintableConsole(stderr=True, highlight=False, emoji=False)
+
+
+def file_console(width: int) -> Console:
+    """A console whose text goes into a file of that many columns."""
+    from harness.cli.printable_console import PrintableConsole
+
+    return PrintableConsole(highlight=False, emoji=False, width=width)

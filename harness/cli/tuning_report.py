@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.execution.run import RunOutcome
 from harness.planning.session import Session
 from harness.reporting.leaderboard import board_of
 from harness.tuning.tune import Tuned
+from results.figures import fixed, setting
 from results.renderers import render
+from results.tables import Column, FittedTable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,12 +19,14 @@ if TYPE_CHECKING:
 
 def print_tuned(tuned: Tuned, console: Console) -> None:
     """Show what the search of one method found: settings before and after it, and the Pareto front."""
-    from rich.markup import escape
-    from rich.table import Table
-
+    count = f"{tuned.facts['trials']} trials" + (
+        f", {tuned.trials_before} of them from before" if tuned.trials_before else ""
+    )
     if tuned.best is None:
         console.print(
-            f"{tuned.study}: no trial finished; {tuned.folder / 'trials.csv'} tells why", markup=False
+            f"{tuned.study}: no trial of {count} finished; {tuned.folder / 'trials.csv'} tells why",
+            markup=False,
+            soft_wrap=True,
         )
         return
     objectives = tuned.facts["objective"].split(", ")
@@ -30,26 +34,25 @@ def print_tuned(tuned: Tuned, console: Console) -> None:
     before = (
         f"; before the search {_valued(objectives, tuned.default_values)}" if tuned.default_values else ""
     )
-    table = Table(
-        title=escape(f"{tuned.study}: best of {tuned.facts['trials']} trials, {said}{before}"),
-        title_justify="left",
-        caption="importance: share in the spread of the first objective (PED-ANOVA)"
-        if tuned.shares
-        else None,
-        caption_justify="left",
+    columns = (
+        Column("setting", least=20),
+        Column("before", number=True),
+        Column("best", number=True),
+        Column("importance", number=True, leaves=1),
     )
-    for column in ("setting", "before", "best", "importance"):
-        table.add_column(column, justify="left" if column == "setting" else "right")
+    table = FittedTable(columns, f"{tuned.study}: best of {count}, {said}{before}")
     for dimension in tuned.space.dimensions:
         share = tuned.shares.get(dimension.name)
         best = tuned.best.get(dimension.name, dimension.default)
-        importance = "" if share is None else f"{share:.2f}"
-        table.add_row(dimension.name, _short(dimension.default), _short(best), importance)
+        importance = "" if share is None else fixed(share, 2)
+        table.add(dimension.name, setting(dimension.default), setting(best), importance)
     console.print(table)
-    for point in tuned.front:
-        console.print(
-            f"Pareto front: try {point['number']}, {_valued(objectives, point['values'])}", markup=False
-        )
+    lines = [
+        *(["importance: share in the spread of the first objective (PED-ANOVA)"] if tuned.shares else []),
+        *(f"Pareto front: try {p['number']}, {_valued(objectives, p['values'])}" for p in tuned.front),
+    ]
+    for line in lines:
+        console.print(line, markup=False)
 
 
 def print_board(outcome: RunOutcome, console: Console) -> None:
@@ -76,8 +79,4 @@ def print_closing(session: Session, path: Path, found: list[Tuned], uri: str, co
 
 
 def _valued(objectives: list[str], values: tuple[float, ...]) -> str:
-    return ", ".join(f"{name} {value:.2f}" for name, value in zip(objectives, values, strict=True))
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return ", ".join(f"{name} {fixed(value, 2)}" for name, value in zip(objectives, values, strict=True))

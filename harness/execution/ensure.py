@@ -24,18 +24,22 @@ def ensure(
     console: Console,
     *,
     cached: int = 0,
+    later: Sequence[Stage] = (),
 ) -> dict[str, StageResult]:
     """Run those stages that the store lacks; how each of them ended, by key.
 
-    The scheduler is used only if there are any. The view counts `cached` further stages as there already.
+    The scheduler is used only if there are any. The view counts `cached` further stages as there already, and
+    `later` ones as waiting.
     """
     missing = [stage for stage in stages if not store.holds(stage.key)]
     if not missing:
         return {}
     slots = max(1, cores() // context.threads)
-    with RunView(missing, cached + len(stages) - len(missing), store, slots, console) as view:
+    for stage in missing:
+        store.clear_progress(stage.key)  # left by a process that was killed; one that lives says it anew
+    with RunView(missing, cached + len(stages) - len(missing), store, slots, console, later=later) as view:
         try:
-            return scheduler.run(Work(missing, context, view.on_event))
+            return scheduler.run(Work(missing, context, view.on_event, on_wait=view.on_wait))
         finally:
             store.add_timings(view.time_left.seen)
 

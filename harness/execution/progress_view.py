@@ -5,74 +5,69 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.execution.schedulers.base import Event
+from harness.execution.time_left import TimeLeft
 from harness.stages.base import Stage, StageResult, Status
 from harness.store import Store
+from results.figures import clock, duration, setting
+from results.tables import Column, FittedTable
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.live import Live
-    from rich.table import Table
 
 _FAILED: tuple[Status, ...] = ("failed", "out_of_memory")
+_COLUMNS = (
+    Column("stage"),
+    Column("trial", least=20),
+    Column("step", number=True),
+    Column("losses", least=14, leaves=1),
+    Column("time", number=True),
+)
 
 
-class TimeLeft:
-    """Estimates the seconds that remain from the stages seen so far, on this store and in this run."""
+@dataclass
+class _Running:
+    """A stage that was given to the scheduler."""
 
-    def __init__(self, stages: Sequence[Stage], timings: Mapping[str, float], slots: int) -> None:
-        self._open = {stage.key: stage for stage in stages}
-        self._timings = dict(timings)
-        self._slots = max(1, slots)
-        self.seen: dict[str, float] = {}
-        """New timings of this run, for the store."""
-
-    def ended(self, stage: Stage, seconds: float, done: bool) -> None:
-        """Note a stage that ended; only one that is `done` says how long such a stage takes."""
-        self._open.pop(stage.key, None)
-        if done:
-            self.seen[stage.timing_name] = seconds
-            self._timings[stage.timing_name] = seconds
-
-    def seconds(self, elapsed: Mapping[str, float]) -> float | None:
-        """Seconds left, given how long each running stage has run; None while nothing is known."""
-        known = [self.expected(stage) for stage in self._open.values()]
-        if self._open and all(value is None for value in known):
-            return None
-        left = 0.0
-        for stage, value in zip(self._open.values(), known, strict=True):
-            left += max(0.0, (value or 0.0) - elapsed.get(stage.key, 0.0))
-        return left / self._slots
-
-    def expected(self, stage: Stage) -> float | None:
-        """Seconds a stage of this name took last, else the mean of its kind, else None."""
-        if stage.timing_name in self._timings:
-            return self._timings[stage.timing_name]
-        same = [v for name, v in self._timings.items() if name.startswith(f"{stage.kind}:")]
-        return sum(same) / len(same) if same else None
+    stage: Stage
+    began: float | None = None
+    """When a worker was first seen at it."""
 
 
 class RunView:
     """Follows a scheduler's events; shows a live table on a terminal and plain lines elsewhere."""
 
     def __init__(
-        self, stages: Sequence[Stage], cached: int, store: Store, slots: int, console: Console
+        self,
+        stages: Sequence[Stage],
+        cached: int,
+        store: Store,
+        slots: int,
+        console: Console,
+        *,
+        later: Sequence[Stage] = (),
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`later` stages are waiting for another view; they count in the title and in the time left."""
         self._store = store
         self._console = console
-        self._total = len(stages)
+        self._total = len(stages) + len(later)
         self._cached = cached
         self._ended: Counter[Status] = Counter()
-        self._running: dict[str, tuple[Stage, float]] = {}
-        self._started = time.time()
+        self._running: dict[str, _Running] = {}
+        self._awaited = ""
+        self._now = now
+        self._started = now()
         self._lock = threading.Lock()
         """Guards the counts, the running stages and the estimate: the live table is drawn by a thread of its
         own. Never held while the console prints, which draws the table too."""
-        self.time_left = TimeLeft(stages, store.timings(), slots)
+        self.time_left = TimeLeft(stages, store.timings(), slots, later)
         self._live: Live | None = None
 
     def __enter__(self) -> RunView:
@@ -91,66 +86,85 @@ class RunView:
         if self._live is not None:
             self._live.__exit__(kind, error, trace)
 
+    def on_wait(self, awaited: str) -> None:
+        """Take note of what is awaited until a worker begins a stage."""
+        with self._lock:
+            self._awaited = awaited
+
     def on_event(self, event: Event) -> None:
         """Take note of a stage that started or ended."""
         if event.result is None:
             with self._lock:
-                self._running[event.stage.key] = (event.stage, time.time())
+                self._running[event.stage.key] = _Running(event.stage)
+                self.time_left.started(event.stage)
             return
         with self._lock:
             self._count(event.stage, event.result)
         self._tell(event.stage, event.result)
 
-    def table(self) -> Table:
+    def table(self) -> FittedTable:
         """The run as it is now: counts and time left above, a line per running stage below."""
-        from rich.table import Table
-
-        now = time.time()
         with self._lock:
-            running, title = dict(self._running), self._title(now)
-        table = Table(title=title, title_justify="left", expand=False)
-        for column in ("stage", "trial", "step", "losses", "time"):
-            table.add_column(column, justify="right" if column in ("step", "time") else "left")
-        for key, (stage, started) in running.items():
-            progress = self._store.progress(key) or {}
-            step = f"{progress['step']}/{progress['total']}" if progress else ""
-            losses = "  ".join(f"{name} {loss:.4g}" for name, loss in progress.get("losses", {}).items())
-            table.add_row(stage.kind, _escape(stage.label), step, losses, _clock(now - started))
+            keys = list(self._running)
+        progress = {key: self._store.progress(key) for key in keys}
+        with self._lock:
+            now = self._now()
+            shown = [(one, progress.get(key)) for key, one in self._running.items()]
+            for one, said in shown:
+                self._follow(one, said, now)
+            table = FittedTable(_COLUMNS, self._title(now))
+            for one, said in shown:
+                table.add(*_cells(one, said or {}, now))
         return table
+
+    def _follow(self, one: _Running, said: Mapping[str, Any] | None, now: float) -> None:
+        """Note what a running stage says of itself; it says something as soon as a worker has it."""
+        if said is None:
+            return
+        if one.began is None:
+            one.began, self._awaited = now, ""
+        self.time_left.follow(one.stage, now - one.began, said.get("step", 0), said.get("total", 0))
 
     def _count(self, stage: Stage, result: StageResult) -> None:
         self._running.pop(stage.key, None)
         self.time_left.ended(stage, result.seconds, result.status == "done")
         self._ended[result.status] += 1
+        self._awaited = ""
 
     def _tell(self, stage: Stage, result: StageResult) -> None:
-        what = f"{stage.kind}: {_escape(stage.label)}"
+        from rich.text import Text
+
+        what, lines = f"{stage.kind}: {stage.label}", self._live is None
         if result.status in _FAILED:
-            self._console.print(f"[red]failed[/red] {what}: {_escape(result.reason)}", highlight=False)
-        elif self._live is None and result.status == "done":
-            count = f"{self._ended.total()}/{self._total}"
-            self._console.print(f"{count} {what}, {result.seconds:.1f} s", highlight=False)
+            said = Text.assemble(("failed", "red"), f" {what}: {result.reason}")
+        elif lines and result.status == "done":
+            said = Text(f"{self._ended.total()}/{self._total} {what}, {duration(result.seconds)}")
+        else:
+            return
+        self._console.print(said, highlight=False, soft_wrap=lines)
 
     def _title(self, now: float) -> str:
-        elapsed = {key: now - started for key, (_, started) in self._running.items()}
-        left = self.time_left.seconds(elapsed)
+        begun = sum(one.began is not None for one in self._running.values())
         failed = sum(self._ended[status] for status in _FAILED)
-        waiting = self._total - self._ended.total() - len(self._running)
-        return (
-            f"{self._ended['done']} done, {len(self._running)} running, {failed} failed, "
+        waiting = self._total - self._ended.total() - begun
+        counts = (
+            f"{self._ended['done']} done, {begun} running, {failed} failed, "
             f"{self._cached + self._ended['cached']} cached, {waiting} waiting"
-            f"   {_clock(now - self._started)} elapsed, "
-            f"{_clock(left) if left is not None else 'time unknown'} left"
         )
+        awaited = f" for {self._awaited}" if self._awaited else ""
+        return f"{counts}{awaited}   {clock(now - self._started)} elapsed, {self._time_left()}"
+
+    def _time_left(self) -> str:
+        left = self.time_left.left()
+        if left is None or (not left.is_whole and left.seconds < 1):
+            return "time left unknown"
+        # Rounded up: as long as something is open it is never 0:00.
+        return f"{'' if left.is_whole else 'at least '}{clock(left.seconds + 0.999)} left"
 
 
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+def _cells(one: _Running, said: Mapping[str, Any], now: float) -> tuple[str, ...]:
+    if one.began is None:
+        return one.stage.kind, one.stage.label, "starting", "", ""
+    step = f"{said['step']}/{said['total']}" if said.get("total") else ""
+    losses = "  ".join(f"{name} {setting(float(loss))}" for name, loss in said.get("losses", {}).items())
+    return one.stage.kind, one.stage.label, step, losses, clock(now - one.began)

@@ -51,7 +51,7 @@ def run_session(
     reference_keys = {stage.key for stage in session.plan.references().values()}
     first = [stage for stage in missing if stage.key in reference_keys]
     rest = [stage for stage in missing if stage.key not in reference_keys]
-    ensure(first, session.context, session.store, scheduler, console)
+    ensure(first, session.context, session.store, scheduler, console, cached=cached, later=rest)
     notes += _gate(session, allow_fp_mismatch)
     ensure(rest, session.context, session.store, scheduler, console, cached=cached)
     records = records_of(session.plan, session.store)
@@ -80,4 +80,4 @@ def _gate(session: Session, allow_fp_mismatch: bool) -> list[str]:
 def _say_damaged(session: Session, missing: Sequence[Stage], console: Console) -> None:
     for stage in missing:
         if session.store.is_damaged(stage.key):
-            console.print(f"artifact {stage.key} ({stage.label}) is damaged and is made anew")
+            console.print(f"artifact {stage.key} ({stage.label}) is damaged and is made anew", markup=False)

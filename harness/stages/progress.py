@@ -23,14 +23,20 @@ class StageProgress:
         self._start = self._last = time.time()
         self._reports: dict[int, float] = {}
 
+    def begin(self) -> None:
+        """Say that a worker has the stage, before it has made a step."""
+        self._write(0, 0, {})
+
     def __call__(self, step: int, total: int, losses: Mapping[str, float]) -> None:
         """Say how far the stage is; written a few times a second at most."""
         now = time.time()
         if now - self._last >= _INTERVAL_SECONDS:
             self._last = now
-            self._store.write_progress(
-                self._key, {"step": step, "total": total, "losses": dict(losses), "started": self._start}
-            )
+            self._write(step, total, losses)
+
+    def _write(self, step: int, total: int, losses: Mapping[str, float]) -> None:
+        said = {"step": step, "total": total, "losses": dict(losses), "started": self._start}
+        self._store.write_progress(self._key, said)
 
     def report(self, step: int, value: float) -> None:
         """Say what the stage scores at this step; every report is written at once."""

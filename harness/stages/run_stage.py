@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from harness.errors import one_line
 from harness.stages.base import Artifact, RunContext, Stage, StageResult, Status
 from harness.stages.facts import write_artifact
 from harness.stages.kinds import get_kind, load_kinds
@@ -31,7 +32,7 @@ def run_stage(stage: Stage, context: RunContext, on_report: Callable[[], None] =
         if store.holds(stage.key):
             return StageResult(stage.key, "cached")
         try:
-            artifact = _made(stage, context, store, on_report)
+            artifact = _made(stage, context, store, StageProgress(store, stage.key, on_report))
             seconds = time.perf_counter() - start
             head: dict[str, str | float] = {"kind": stage.kind, "label": stage.label, "seconds": seconds}
             write_artifact(store, stage.key, artifact.tensors, artifact.facts, **head)
@@ -51,12 +52,13 @@ def keep_failure(stage: Stage, store: Store, status: Status, reason: str) -> Non
     store.clear_progress(stage.key)
 
 
-def _made(stage: Stage, context: RunContext, store: Store, on_report: Callable[[], None]) -> Artifact:
+def _made(stage: Stage, context: RunContext, store: Store, progress: StageProgress) -> Artifact:
     """What the stage's kind makes of it."""
+    progress.begin()
     _prepare_process(context)
     store.clear_reports(stage.key)
     kind = get_kind(stage.kind)
-    artifact = kind.function(stage, context, store, StageProgress(store, stage.key, on_report))
+    artifact = kind.function(stage, context, store, progress)
     if type(artifact.facts) is not kind.facts:
         raise TypeError(
             f"a stage of kind {kind.name} gives {kind.facts.__name__}, not {type(artifact.facts).__name__}"
@@ -67,7 +69,8 @@ def _made(stage: Stage, context: RunContext, store: Store, on_report: Callable[[
 def _failed(stage: Stage, store: Store, error: Exception, seconds: float) -> StageResult:
     """Remember why the stage failed."""
     status: Status = "out_of_memory" if _is_out_of_memory(error) else "failed"
-    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:_LONGEST_REASON]
+    name, said = type(error).__name__, one_line(error)
+    reason = (said if said == name else f"{name}: {said}")[:_LONGEST_REASON]
     keep_failure(stage, store, status, reason)
     return StageResult(stage.key, status, seconds, reason)
 

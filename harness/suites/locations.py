@@ -18,7 +18,7 @@ from typing import Any
 
 from backbones import SPECS
 from backbones.names import suggestion
-from harness.errors import UsageError
+from harness.errors import UsageError, one_line
 from tasks.registry import get_task, task_names
 
 DEFAULT_STORE = "dfq-store"
@@ -115,7 +115,7 @@ def _read_config(path: Path, required: bool) -> tuple[dict[str, Any], list[str]]
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        return {}, [f"{path}: not valid YAML: {' '.join(str(error).split())}"]
+        return {}, [f"{path}: not valid YAML: {one_line(error)}"]
     if not isinstance(config, dict):
         return {}, [f"{path}: a config is a mapping with the keys {', '.join(_KEYS)}"]
     faults, good = [], {}

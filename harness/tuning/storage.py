@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from harness.errors import UsageError
+from harness.errors import UsageError, one_line
 from harness.store.files import locked
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _refuse_unreachable(url: str, connect: Mapping[str, Any]) -> None:
 
 
 def _unreachable(url: str, error: Exception) -> str:
-    cause = " ".join(str(error).partition("(Background on")[0].split())[:300]
+    cause = one_line(error, before="(Background on")[:300]
     return (
         f"--study-storage {shown_url(url)} cannot be used ({cause}): give postgresql://USER@HOST/DATABASE or "
         "sqlite:///FILE, or leave it out for the store's own journal"

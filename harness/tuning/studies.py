@@ -177,6 +177,11 @@ def counted(study: Study) -> list[FrozenTrial]:
     ]
 
 
+def ended(study: Study) -> list[FrozenTrial]:
+    """The trials of `counted` that run no more."""
+    return [trial for trial in counted(study) if trial.state.is_finished()]
+
+
 def seconds_used(study: Study) -> float:
     """Seconds that all processes have searched in this study."""
     return sum(float(v) for key, v in study.user_attrs.items() if key.startswith(_SECONDS))

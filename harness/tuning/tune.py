@@ -60,6 +60,8 @@ class Tuned:
     """Setting -> its share in the spread of the first objective."""
     seconds: float = 0.0
     """Seconds that all processes have searched."""
+    trials_before: int = 0
+    """Trials of the study that had ended before this process resumed it."""
 
 
 def tune_method(
@@ -74,10 +76,11 @@ def tune_method(
     _make_parents(prepared, scheduler, console)
     with Owners(prepared.context.store) as owners:
         study = prepared.open_study()
+        before = len(studies.ended(study))
         _queue(prepared, study, owners, console)
         parent = tracker.open_search(prepared.name, prepared.facts)
         _run_tries(prepared, study, owners, parent, scheduler, tracker, console)
-        tuned = _written(prepared, study)
+        tuned = dataclasses.replace(_written(prepared, study), trials_before=before)
     values = {f"best/{n}": v for n, v in zip(prepared.subject.objectives, tuned.values, strict=False)}
     tracker.close_search(parent, values, tuned.folder)
     return tuned
@@ -101,8 +104,7 @@ def _queue(prepared: Preparation, study: Study, owners: Owners, console: Console
         again = studies.queue_interrupted(study, owners)
         studies.queue_first(study, prepared.space, prepared.grid)
     if again:
-        numbers = ", ".join(map(str, again))
-        console.print(f"interrupted and queued again: try {numbers}", highlight=False)
+        console.print(f"interrupted and queued again: try {', '.join(map(str, again))}", markup=False)
 
 
 def _run_tries(
@@ -118,10 +120,21 @@ def _run_tries(
     store, objectives = open_store(prepared.context.store), prepared.subject.objectives
     title = f"{prepared.name}, {len(prepared.space.dimensions)} settings"
     directions = [DIRECTIONS[name] for name in objectives]
-    with SearchView(title, objectives, directions, prepared.space, store, console) as view:
+    view = SearchView(
+        title,
+        objectives,
+        directions,
+        prepared.space,
+        store,
+        console,
+        limits=prepared.limits,
+        ended=studies.ended(study),
+        seconds_before=studies.seconds_used(study),
+    )
+    with view:
 
         def on_end(ended: Ended) -> None:
-            view.on_end(ended)
+            view.on_end(ended, studies.ended(study))
             for record in records_of(plan_of(ended.tried, prepared.builder), store):
                 tracker.log_try(parent, ended.tried.number, record)
 
@@ -135,6 +148,7 @@ def _run_tries(
             prepared.limits,
             on_end=on_end,
             on_change=lambda: view.follow(search.open),
+            on_wait=view.on_wait,
         )
         search.run(scheduler)
 

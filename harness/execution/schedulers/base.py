@@ -26,6 +26,10 @@ OnTick = Callable[[], None]
 """Called often while stages run, for a driver that follows what they report in the store."""
 
 
+OnWait = Callable[[str], None]
+"""Told what has to come up before a worker can begin a stage, for a view that says so until one does."""
+
+
 def no_refill() -> Sequence[Stage]:
     """A Refill without further work."""
     return ()
@@ -33,6 +37,10 @@ def no_refill() -> Sequence[Stage]:
 
 def no_tick() -> None:
     """An OnTick that does nothing."""
+
+
+def no_wait(_awaited: str) -> None:
+    """An OnWait that does nothing."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,7 @@ class Work:
     on_event: OnEvent
     refill: Refill = no_refill
     on_tick: OnTick = no_tick
+    on_wait: OnWait = no_wait
 
 
 class Scheduler(Protocol):

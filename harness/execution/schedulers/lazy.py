@@ -9,14 +9,19 @@ from harness.stages.base import StageResult
 
 
 class LazyScheduler:
-    """What `make` gives, from the first call of `run` until `close`."""
+    """What `make` gives, from the first call of `run` until `close`.
 
-    def __init__(self, make: Callable[[], Scheduler]) -> None:
+    `awaited` names what has to come up, and have room, before a worker begins: every run is told of it.
+    """
+
+    def __init__(self, make: Callable[[], Scheduler], awaited: str = "") -> None:
         self._make = make
+        self._awaited = awaited
         self._made: Scheduler | None = None
 
     def run(self, work: Work) -> dict[str, StageResult]:
         """See `Scheduler.run`."""
+        work.on_wait(self._awaited)
         if self._made is None:
             self._made = self._make()
         return self._made.run(work)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
-from harness.errors import UsageError
+from harness.errors import UsageError, one_line
 from harness.execution.schedulers.base import Progression, Work
 from harness.execution.schedulers.local_ray import LocalRay, project_root, working_from
 from harness.stages.base import RunContext, Stage, StageResult
@@ -47,7 +47,7 @@ class RayScheduler:
         except Exception as error:  # a start that fails raises many kinds, a bare Exception among them
             where = f"at {address}" if address else "on this machine"
             raise UsageError(
-                f"Ray could not be started {where}: {_one_line(error)[:300]}; "
+                f"Ray could not be started {where}: {one_line(error)[:300]}; "
                 "use --scheduler inline to run without it"
             ) from None
 
@@ -146,11 +146,11 @@ class _Tasks:
             result: StageResult = self._ray.get(reference)
             return result
         except self._ray.exceptions.OutOfMemoryError as error:
-            return self._failed(stage, "out_of_memory", str(error).partition("\n")[0])
+            return self._failed(stage, "out_of_memory", one_line(error, before="\n"))
         except self._lost as error:
             return self._crashed(stage, error)
         except self._ray.exceptions.RayError as error:
-            return self._failed(stage, "failed", _one_line(error))
+            return self._failed(stage, "failed", one_line(error))
 
     def _crashed(self, stage: Stage, error: Exception) -> StageResult | None:
         self._crashes[stage.key] += 1
@@ -160,7 +160,7 @@ class _Tasks:
         times = self._crashes[stage.key]
         if isinstance(error, self._ray.exceptions.WorkerCrashedError):
             return self._failed(stage, "failed", f"the worker process died {times} times")
-        return self._failed(stage, "failed", f"its node was lost {times} times: {_one_line(error)}")
+        return self._failed(stage, "failed", f"its node was lost {times} times: {one_line(error)}")
 
     def _failed(self, stage: Stage, status: Literal["failed", "out_of_memory"], reason: str) -> StageResult:
         """Keep the failure in the store, as the dead process could not."""
@@ -173,10 +173,6 @@ def _run_stage(stage: Stage, context: RunContext, folder: Path | None) -> StageR
     if folder is not None:
         os.chdir(folder)
     return run_stage(stage, context)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shlex
 from dataclasses import dataclass
 from typing import ClassVar
@@ -169,13 +170,30 @@ ROUND_TRIP = command_of(Rows, Places, Machine)
 NARROWED = command_of(Rows, Places, Tracking)
 
 
+SHELL_WORD = re.compile(r"""(\$'(?:[^'\\]|\\.)*'|(?:'[^']*'|"[^"]*"|[^\s'"])+)(?: |$)""")
+
+
+def read_by_shell(line: str) -> list[str]:
+    """The words of a line as a shell that knows `$'...'` reads them."""
+    return [
+        re.sub(rb"\\(?:x(..)|(.))", _unescaped, word[2:-1].encode()).decode()
+        if word.startswith("$'")
+        else shlex.split(word)[0]
+        for word in SHELL_WORD.findall(line)
+    ]
+
+
+def _unescaped(found: re.Match[bytes]) -> bytes:
+    return bytes.fromhex(found[1].decode()) if found[1] else found[2]
+
+
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.builds(Request, instances(Rows), instances(Places)), instances(Tracking))
 @example(
     Request(Rows(suite="--help", assignments=("--", "-s"), methods=("-m",)), Places(store="")), Tracking()
 )
 def test_the_narrowing_of_a_request_gives_it_again(request_, tracking):
-    words = shlex.split(narrowing(request_, tracking))
+    words = read_by_shell(narrowing(request_, tracking))
     assert parsed(NARROWED, words) == [request_.rows, request_.places, tracking]
 
 
