@@ -35,7 +35,7 @@ def ensure(
     slots = max(1, cores() // context.threads)
     with RunView(missing, cached + len(stages) - len(missing), store, slots, console) as view:
         try:
-            return scheduler.run(Work(missing, context, view.on_event))
+            return scheduler.run(Work(missing, context, view.on_event, on_notice=view.say))
         finally:
             store.add_timings(view.time_left.seen)
 

@@ -101,6 +101,10 @@ class RunView:
             self._count(event.stage, event.result)
         self._tell(event.stage, event.result)
 
+    def say(self, sentence: str) -> None:
+        """Print what a reader should know now, above the table."""
+        self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
     def table(self) -> Table:
         """The run as it is now: counts and time left above, a line per running stage below."""
         from rich.table import Table

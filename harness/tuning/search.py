@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from harness.execution.schedulers.base import Event, Scheduler, Work
+from harness.execution.schedulers.base import Event, OnNotice, Scheduler, Work, no_notice
 from harness.planning.expansion import quantized_trial
 from harness.planning.plan import Plan, Trial
 from harness.planning.stage_builder import StageBuilder
@@ -99,7 +99,7 @@ class Ended:
 
 
 class Search:
-    """Runs one study to its limits; `on_end` and `on_change` tell a driver what happens."""
+    """Runs one study to its limits; `on_end`, `on_change` and `on_notice` tell a driver what happens."""
 
     def __init__(
         self,
@@ -113,6 +113,7 @@ class Search:
         *,
         on_end: Callable[[Ended], None],
         on_change: Callable[[], None],
+        on_notice: OnNotice = no_notice,
     ) -> None:
         self._study = study
         self._subject = subject
@@ -124,6 +125,7 @@ class Search:
         self._limits = limits
         self._on_end = on_end
         self._on_change = on_change
+        self._on_notice = on_notice
         self._distributions: dict[str, BaseDistribution] = studies.distributions(space)
         self._used_before = studies.seconds_used(study)
         self._start = time.monotonic()
@@ -133,7 +135,8 @@ class Search:
     def run(self, scheduler: Scheduler) -> None:
         """Search until a limit is reached; an interrupted search leaves its running trials to be resumed."""
         studies.note_seconds(self._study, self._owners.id, 0.0)
-        scheduler.run(Work((), self._context, self._on_event, self._refill, self._on_tick))
+        work = Work((), self._context, self._on_event, self._refill, self._on_tick, self._on_notice)
+        scheduler.run(work)
 
     @property
     def seconds_used(self) -> float:

@@ -135,6 +135,7 @@ def _run_tries(
             prepared.limits,
             on_end=on_end,
             on_change=lambda: view.follow(search.open),
+            on_notice=view.say,
         )
         search.run(scheduler)
 

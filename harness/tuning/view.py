@@ -73,6 +73,10 @@ class SearchView:
                 soft_wrap=True,
             )
 
+    def say(self, sentence: str) -> None:
+        """Print what a reader should know now."""
+        self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
     def _table(self) -> Table:
         from rich.markup import escape
         from rich.table import Table

@@ -25,6 +25,9 @@ work for now. The run ends when it gives none and nothing runs."""
 OnTick = Callable[[], None]
 """Called often while stages run, for a driver that follows what they report in the store."""
 
+OnNotice = Callable[[str], None]
+"""Told, in a sentence, what happened to the scheduler itself and what it does about it."""
+
 
 def no_refill() -> Sequence[Stage]:
     """A Refill without further work."""
@@ -33,6 +36,10 @@ def no_refill() -> Sequence[Stage]:
 
 def no_tick() -> None:
     """An OnTick that does nothing."""
+
+
+def no_notice(_sentence: str) -> None:
+    """An OnNotice that nobody reads."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,7 @@ class Work:
     on_event: OnEvent
     refill: Refill = no_refill
     on_tick: OnTick = no_tick
+    on_notice: OnNotice = no_notice
 
 
 class Scheduler(Protocol):
