@@ -33,7 +33,7 @@ def ensure(
     if not missing:
         return {}
     slots = max(1, cores() // context.threads)
-    with RunView(missing, cached + len(stages) - len(missing), store, slots, console) as view:
+    with RunView(missing, cached + len(stages) - len(missing), store, slots, console, context) as view:
         try:
             return scheduler.run(Work(missing, context, view.on_event, on_notice=view.say))
         finally:

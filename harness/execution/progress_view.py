@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from harness.execution.schedulers.base import Event
-from harness.stages.base import Stage, StageResult, Status
+from harness.stages.base import Claimant, RunContext, Stage, StageResult, Status
 from harness.store import Store
 
 if TYPE_CHECKING:
@@ -18,13 +18,18 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
+_LOOK_SECONDS = 1.0
+"""Time between two looks at who makes the running stages."""
 _FAILED: tuple[Status, ...] = ("failed", "out_of_memory")
 
 
 class TimeLeft:
     """Estimates the seconds that remain from the stages seen so far, on this store and in this run."""
 
-    def __init__(self, stages: Sequence[Stage], timings: Mapping[str, float], slots: int) -> None:
+    def __init__(
+        self, stages: Sequence[Stage], timings: Mapping[str, float], slots: int, device: str
+    ) -> None:
+        self._device = device
         self._open = {stage.key: stage for stage in stages}
         self._timings = dict(timings)
         self._slots = max(1, slots)
@@ -35,8 +40,8 @@ class TimeLeft:
         """Note a stage that ended; only one that is `done` says how long such a stage takes."""
         self._open.pop(stage.key, None)
         if done:
-            self.seen[stage.timing_name] = seconds
-            self._timings[stage.timing_name] = seconds
+            name = stage.timing_name(self._device)
+            self.seen[name] = self._timings[name] = seconds
 
     def seconds(self, elapsed: Mapping[str, float]) -> float | None:
         """Seconds left, given how long each running stage has run; None while nothing is known."""
@@ -50,8 +55,8 @@ class TimeLeft:
 
     def expected(self, stage: Stage) -> float | None:
         """Seconds a stage of this name took last, else the mean of its kind, else None."""
-        if stage.timing_name in self._timings:
-            return self._timings[stage.timing_name]
+        if (name := stage.timing_name(self._device)) in self._timings:
+            return self._timings[name]
         same = [v for name, v in self._timings.items() if name.startswith(f"{stage.kind}:")]
         return sum(same) / len(same) if same else None
 
@@ -60,9 +65,16 @@ class RunView:
     """Follows a scheduler's events; shows a live table on a terminal and plain lines elsewhere."""
 
     def __init__(
-        self, stages: Sequence[Stage], cached: int, store: Store, slots: int, console: Console
+        self,
+        stages: Sequence[Stage],
+        cached: int,
+        store: Store,
+        slots: int,
+        console: Console,
+        context: RunContext,
     ) -> None:
         self._store = store
+        self._claimant = context.claimant
         self._console = console
         self._total = len(stages)
         self._cached = cached
@@ -72,8 +84,11 @@ class RunView:
         self._lock = threading.Lock()
         """Guards the counts, the running stages and the estimate: the live table is drawn by a thread of its
         own. Never held while the console prints, which draws the table too."""
-        self.time_left = TimeLeft(stages, store.timings(), slots)
+        self.time_left = TimeLeft(stages, store.timings(), slots, context.device)
         self._live: Live | None = None
+        self._over = threading.Event()
+        self._watch = threading.Thread(target=self._tell_of_claims, daemon=True)
+        """Looks for whom stages wait: the process that waits, which may be this one, cannot say so."""
 
     def __enter__(self) -> RunView:
         if self._console.is_terminal:
@@ -83,11 +98,14 @@ class RunView:
                 get_renderable=self.table, console=self._console, refresh_per_second=4, transient=True
             )
             self._live.__enter__()
+        self._watch.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._over.set()
+        self._watch.join()
         if self._live is not None:
             self._live.__exit__(kind, error, trace)
 
@@ -119,8 +137,30 @@ class RunView:
             progress = self._store.progress(key) or {}
             step = f"{progress['step']}/{progress['total']}" if progress else ""
             losses = "  ".join(f"{name} {loss:.4g}" for name, loss in progress.get("losses", {}).items())
+            losses = self._waiting_for(stage, "this stage") or losses
             table.add_row(stage.kind, _escape(stage.label), step, losses, _clock(now - started))
         return table
+
+    def _tell_of_claims(self) -> None:
+        """Off a terminal, a line for every stage that another process makes, as long as the view lives."""
+        told: set[str] = set()
+        while not self._over.wait(_LOOK_SECONDS):
+            with self._lock:
+                running = [stage for stage, _ in self._running.values()]
+            for stage in running:
+                sentence = self._waiting_for(stage, f"{stage.kind}: {stage.label}")
+                if sentence and sentence not in told and self._live is None:
+                    told.add(sentence)
+                    self.say(sentence)
+
+    def _waiting_for(self, stage: Stage, what: str) -> str:
+        """Who makes a running stage, where it is not this run; empty where it is."""
+        said = self._store.claimant(stage.key)
+        holder = Claimant.of(said)
+        if said is None or holder is None or holder == self._claimant:
+            return ""
+        since = time.strftime("%H:%M", time.localtime(said["since"]))
+        return f"waiting for process {holder.process} on {holder.host}, which makes {what} since {since}"
 
     def _count(self, stage: Stage, result: StageResult) -> None:
         self._running.pop(stage.key, None)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import sys
 import threading
+import time
 
 import pytest
 from rich.console import Console
 
 from harness.execution.progress_view import RunView, TimeLeft
 from harness.execution.schedulers.base import Event
-from harness.stages.base import Stage, StageResult
+from harness.stages.base import RunContext, Stage, StageResult
 from harness.store import Store, open_store
 
 
@@ -39,7 +41,7 @@ def view_of(store):
     def make(stages, *, cached: int = 0, terminal: bool = False) -> RunView:
         make.text = io.StringIO()
         console = Console(file=make.text, width=160, force_terminal=terminal, color_system=None)
-        return RunView(stages, cached, store, 1, console)
+        return RunView(stages, cached, store, 1, console, RunContext(store.root))
 
     return make
 
@@ -147,7 +149,7 @@ def test_the_table_may_be_drawn_while_stages_start_and_end(view_of):
 
 
 def test_nothing_is_known_of_the_time_left_until_a_stage_of_its_kind_was_timed():
-    left = TimeLeft([stage("a"), stage("b")], {}, slots=1)
+    left = TimeLeft([stage("a"), stage("b")], {}, slots=1, device="cpu")
     assert left.seconds({}) is None
     left.ended(stage("a"), 10.0, done=True)
     assert left.seconds({}) == 10.0  # b is expected to take what its kind took
@@ -155,25 +157,45 @@ def test_nothing_is_known_of_the_time_left_until_a_stage_of_its_kind_was_timed()
 
 def test_the_time_left_is_what_is_expected_less_what_has_run_over_the_slots():
     known, long, unknown = stage("known"), stage("long"), stage("unknown")
-    timings = {known.timing_name: 10.0, long.timing_name: 30.0, "quantize:other:x:y": 1000.0}
-    left = TimeLeft([known, long, unknown], timings, slots=2)
+    timings = {
+        known.timing_name("cuda:0"): 10.0,
+        long.timing_name("cuda"): 30.0,
+        "quantize:other:x:y": 1000.0,
+    }
+    left = TimeLeft([known, long, unknown], timings, slots=2, device="cuda:1")
     # 10 + 30 + their mean 20 for the unknown one
     assert left.seconds({}) == pytest.approx(60 / 2)
     assert left.seconds({"known": 4.0}) == pytest.approx((6 + 30 + 20) / 2)
     assert left.seconds({"known": 25.0}) == pytest.approx((0 + 30 + 20) / 2)  # late, not negative
     left.ended(known, 40.0, done=True)
     assert left.seconds({}) == pytest.approx((30 + 35) / 2)
-    assert left.seen == {known.timing_name: 40.0}
+    assert left.seen == {known.timing_name("cuda:0"): 40.0}
 
 
 def test_a_failed_stage_says_nothing_about_how_long_others_take():
-    left = TimeLeft([stage("a"), stage("b")], {}, slots=1)
+    left = TimeLeft([stage("a"), stage("b")], {}, slots=1, device="cpu")
     left.ended(stage("a"), 0.1, done=False)
     assert left.seconds({}) is None
     assert left.seen == {}
 
 
 def test_nothing_is_left_when_all_have_ended():
-    left = TimeLeft([stage("a")], {}, slots=4)
+    left = TimeLeft([stage("a")], {}, slots=4, device="cpu")
     left.ended(stage("a"), 1.0, done=False)
     assert left.seconds({}) == 0.0
+
+
+def test_a_stage_that_another_run_makes_is_told_once_and_shown(view_of, store):
+    one, own = stage("one"), stage("own")
+    context = RunContext(store.root)
+    elsewhere = {"process": 123, "host": "far", "since": time.mktime((2026, 1, 2, 14, 3, 0, 0, 0, -1))}
+    with store.claim(one.key, elsewhere), store.claim(own.key, dataclasses.asdict(context.claimant)):
+        with view_of([one, own]) as view:
+            view.on_event(started(one))
+            view.on_event(started(own))
+            time.sleep(2.5)
+        assert view_of.text.getvalue() == (
+            "waiting for process 123 on far, which makes evaluate: one since 14:03\n"
+        )
+        assert drawn(view).count("waiting for process 123 on far, which makes this stage since 14:03") == 1
+    assert "waiting for" not in drawn(view)
