@@ -30,6 +30,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 from rich.console import Console
+from harness.cli.stopping import stoppable
 from harness.execution.ensure import ensure
 from harness.execution.schedulers.registry import get_scheduler
 from harness.store import open_store
@@ -37,11 +38,12 @@ from tests.harness.execution.test_losses import FIRST, LAST
 from tests.harness.fake_stages import context_of
 
 store, address = open_store(Path(sys.argv[1])).create(), sys.argv[2] or None
-scheduler = get_scheduler("ray")(address)
-try:
-    results = ensure([*FIRST, LAST], context_of(store.root), store, scheduler, Console())
-finally:
-    scheduler.close()
+with stoppable(Console(), "Kept."):
+    scheduler = get_scheduler("ray")(address)
+    try:
+        results = ensure([*FIRST, LAST], context_of(store.root), store, scheduler, Console())
+    finally:
+        scheduler.close()
 sys.exit(any(result.status not in ("done", "cached") for result in results.values()))
 """
 SUITE = ("--suite", "digits_w4a4", "--budget", "smoke", "--methods", "psaq_vit")
@@ -186,6 +188,26 @@ def test_a_run_outlives_a_node_of_its_cluster(store, cluster, seed):
     in_mid_stage(store, seed, at_most=3)
     cluster.remove_node(random.Random(seed).choice(nodes), allow_graceful=False)
     check(store, ends_well(run))
+
+
+@pytest.mark.parametrize("end", ["SIGKILL", "SIGTERM", "SIGHUP", "exception", "by itself"])
+def test_no_process_of_a_run_outlives_it_by_fifteen_seconds(store, end):
+    pytest.importorskip("ray")  # brings psutil along
+    import psutil
+
+    run = fake_run(store)
+    in_mid_stage(store, 0, at_most=1)
+    its = psutil.Process(run.pid).children(recursive=True)
+    assert any(child.name() == "raylet" for child in its)
+    if end == "exception":
+        (store.root / "timings.json").mkdir()  # the driver cannot write its timings at the end
+    elif end != "by itself":
+        run.send_signal(signal.Signals[end])
+    run.communicate(timeout=120)
+    if end == "exception":
+        assert run.returncode == 1
+    _, alive = psutil.wait_procs(its, timeout=15)
+    assert not alive
 
 
 @pytest.mark.parametrize("lost", ["raylet", "driver"])
