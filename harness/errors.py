@@ -3,6 +3,7 @@
 HarnessError
   UsageError      what the user asked for cannot be done as asked; exit status 2
   ArtifactError   a stored artifact is missing, torn or altered
+  RunCutShort     what stages run on was lost; the same command goes on; exit status 3
 """
 
 from __future__ import annotations
@@ -49,6 +50,10 @@ class UsageError(HarnessError):
 
 class ArtifactError(HarnessError):
     """An artifact that cannot be used; the stage that makes it has to run again."""
+
+
+class RunCutShort(HarnessError):
+    """The run cannot go on, though nothing is wrong with what was asked: one sentence without a full stop."""
 
 
 class Faults(list[str]):

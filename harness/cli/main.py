@@ -3,6 +3,7 @@
 0    every trial has a result
 1    some trial failed; the others finished and the table shows why
 2    wrong usage, named precisely
+3    cut short: what its stages ran on was lost; the same command goes on
 130  stopped with Ctrl-C
 """
 

@@ -37,7 +37,8 @@ def print_plan(session: Session, console: Console, every_stage: bool = False) ->
     """Print the plan as a table, with one row per kind of work, or per stage."""
     missing = session.plan.missing(session.store)
     table = _stage_table if every_stage else _kind_table
-    console.print(table(session, missing, TimeLeft(missing, session.store.timings(), 1)))
+    times = TimeLeft(missing, session.store.timings(), 1, session.context.device)
+    console.print(table(session, missing, times))
     lines = [
         f"{len(session.plan.trials)} trials on {len(session.suite.backbones)} backbones, seeds "
         f"{', '.join(map(str, session.suite.seeds))}, budget {session.suite.budget}. Expected times come "

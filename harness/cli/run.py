@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import typer
@@ -80,9 +81,15 @@ def _report(
     pictures = save_detection_pictures(session)
     lines = [
         *(f"note: {note}" for note in outcome.notes),
+        *(f"Traceback: {_briefly(file)}" for file in outcome.tracebacks),
         f"{outcome.stages_run} stages run, {outcome.stages_cached} cached.",
         f"Written: {session.store.root} (MLflow: {tracker.uri})",
         *([f"Pictures: {pictures}"] if pictures else []),
         f"Again, or as md, csv, json, latex, html: harness leaderboard {narrowing(request, tracking)}",
     ]
     console.print("\n".join(lines), markup=False, soft_wrap=True)
+
+
+def _briefly(file: Path) -> str:
+    """The path as seen from the working folder where it lies in it."""
+    return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from harness.cli.stopping import terminate_as_interrupt
 from harness.errors import UsageError
 from harness.execution.schedulers.base import Scheduler
 from harness.execution.schedulers.lazy import LazyScheduler
@@ -18,9 +17,7 @@ def scheduler_of(machine: Machine) -> Scheduler:
     if machine.scheduler not in scheduler_names():
         raise UsageError(f"--scheduler {machine.scheduler}: one of {', '.join(scheduler_names())}")
 
-    def make() -> Scheduler:
-        made = get_scheduler(machine.scheduler)(machine.ray_address)
-        terminate_as_interrupt()  # ray.init installs a handler of its own
-        return made
-
-    return LazyScheduler(make, _AWAITED.get(machine.scheduler, machine.scheduler))
+    return LazyScheduler(
+        lambda: get_scheduler(machine.scheduler)(machine.ray_address),
+        _AWAITED.get(machine.scheduler, machine.scheduler),
+    )

@@ -1,4 +1,7 @@
-"""How a verb ends on Ctrl-C, SIGTERM or SIGHUP: status 130, what is kept, and the command to go on with."""
+"""How a verb ends before its work is done: what happened, what is kept, and the command to go on with.
+
+Stopped by Ctrl-C, SIGTERM or SIGHUP it has status 130; when what its stages run on was lost, status 3.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from harness.cli.hints import shell_words
+from harness.errors import RunCutShort
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def stoppable(console: Console, what_is_kept: str, resume_with: Sequence[str] = ()) -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP inside end with status 130, what is kept, and the command to go on with.
+    """Ctrl-C, SIGTERM, SIGHUP and a run cut short inside end with a status, what is kept, and a command.
 
     That command is the one that was given, with the words of `resume_with` that it lacks.
     """
@@ -27,15 +31,20 @@ def stoppable(console: Console, what_is_kept: str, resume_with: Sequence[str] = 
     try:
         yield
     except KeyboardInterrupt:
-        given = sys.argv[1:]
-        command = shell_words(["harness", *given, *(word for word in resume_with if word not in given)])
-        with contextlib.suppress(OSError):  # the terminal that hung up is gone
-            console.print(f"stopped. {what_is_kept}\n  {command}", markup=False, soft_wrap=True)
-        raise typer.Exit(130) from None
+        status, happened = 130, "stopped"
+    except RunCutShort as error:
+        status, happened = 3, str(error)
+    else:
+        return
+    given = sys.argv[1:]
+    command = shell_words(["harness", *given, *(word for word in resume_with if word not in given)])
+    with contextlib.suppress(OSError):  # the terminal that hung up is gone
+        console.print(f"{happened}. {what_is_kept}\n  {command}", markup=False, soft_wrap=True)
+    raise typer.Exit(status)
 
 
 def terminate_as_interrupt() -> None:
-    """SIGTERM and SIGHUP end this process as Ctrl-C does; to be called again where a library took a signal.
+    """SIGTERM and SIGHUP end this process as Ctrl-C does.
 
     A SIGHUP that the process was started to ignore, as `nohup` does, stays ignored.
     """

@@ -37,9 +37,11 @@ def ensure(
     slots = max(1, cores() // context.threads)
     for stage in missing:
         store.clear_progress(stage.key)  # left by a process that was killed; one that lives says it anew
-    with RunView(missing, cached + len(stages) - len(missing), store, slots, console, later=later) as view:
+    view = RunView(missing, cached + len(stages) - len(missing), store, slots, console, context, later=later)
+    with view:
         try:
-            return scheduler.run(Work(missing, context, view.on_event, on_wait=view.on_wait))
+            work = Work(missing, context, view.on_event, on_wait=view.on_wait, on_notice=view.say)
+            return scheduler.run(work)
         finally:
             store.add_timings(view.time_left.seen)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.execution.schedulers.base import Event
 from harness.execution.time_left import TimeLeft
-from harness.stages.base import Stage, StageResult, Status
+from harness.stages.base import Claimant, RunContext, Stage, StageResult, Status
 from harness.store import Store
 from results.figures import clock, duration, setting
 from results.tables import Column, FittedTable
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.live import Live
 
+_LOOK_SECONDS = 1.0
+"""Time between two looks at who makes the running stages."""
 _FAILED: tuple[Status, ...] = ("failed", "out_of_memory")
 _COLUMNS = (
     Column("stage"),
@@ -50,12 +52,14 @@ class RunView:
         store: Store,
         slots: int,
         console: Console,
+        context: RunContext,
         *,
         later: Sequence[Stage] = (),
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """`later` stages are waiting for another view; they count in the title and in the time left."""
         self._store = store
+        self._claimant = context.claimant
         self._console = console
         self._total = len(stages) + len(later)
         self._cached = cached
@@ -67,8 +71,11 @@ class RunView:
         self._lock = threading.Lock()
         """Guards the counts, the running stages and the estimate: the live table is drawn by a thread of its
         own. Never held while the console prints, which draws the table too."""
-        self.time_left = TimeLeft(stages, store.timings(), slots, later)
+        self.time_left = TimeLeft(stages, store.timings(), slots, context.device, later)
         self._live: Live | None = None
+        self._over = threading.Event()
+        self._watch = threading.Thread(target=self._tell_of_claims, daemon=True)
+        """Looks for whom stages wait: the process that waits, which may be this one, cannot say so."""
 
     def __enter__(self) -> RunView:
         if self._console.is_terminal:
@@ -78,11 +85,14 @@ class RunView:
                 get_renderable=self.table, console=self._console, refresh_per_second=4, transient=True
             )
             self._live.__enter__()
+        self._watch.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._over.set()
+        self._watch.join()
         if self._live is not None:
             self._live.__exit__(kind, error, trace)
 
@@ -102,19 +112,24 @@ class RunView:
             self._count(event.stage, event.result)
         self._tell(event.stage, event.result)
 
+    def say(self, sentence: str) -> None:
+        """Print what a reader should know now, above the table."""
+        self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
     def table(self) -> FittedTable:
         """The run as it is now: counts and time left above, a line per running stage below."""
         with self._lock:
-            keys = list(self._running)
+            keys = {key: one.stage for key, one in self._running.items()}
         progress = {key: self._store.progress(key) for key in keys}
+        elsewhere = {key: self._waiting_for(stage, "this stage") for key, stage in keys.items()}
         with self._lock:
             now = self._now()
-            shown = [(one, progress.get(key)) for key, one in self._running.items()]
-            for one, said in shown:
+            shown = [(key, one, progress.get(key)) for key, one in self._running.items()]
+            for _, one, said in shown:
                 self._follow(one, said, now)
             table = FittedTable(_COLUMNS, self._title(now))
-            for one, said in shown:
-                table.add(*_cells(one, said or {}, now))
+            for key, one, said in shown:
+                table.add(*_cells(one, said or {}, now, elsewhere.get(key, "")))
         return table
 
     def _follow(self, one: _Running, said: Mapping[str, Any] | None, now: float) -> None:
@@ -124,6 +139,27 @@ class RunView:
         if one.began is None:
             one.began, self._awaited = now, ""
         self.time_left.follow(one.stage, now - one.began, said.get("step", 0), said.get("total", 0))
+
+    def _tell_of_claims(self) -> None:
+        """A line for every stage that another process makes, as long as the view lives."""
+        told: set[str] = set()
+        while not self._over.wait(_LOOK_SECONDS):
+            with self._lock:
+                running = [one.stage for one in self._running.values()]
+            for stage in running:
+                sentence = self._waiting_for(stage, f"{stage.kind}: {stage.label}")
+                if sentence and sentence not in told:
+                    told.add(sentence)
+                    self.say(sentence)
+
+    def _waiting_for(self, stage: Stage, what: str) -> str:
+        """Who makes a running stage, where it is not this run; empty where it is."""
+        said = self._store.claimant(stage.key)
+        holder = Claimant.of(said)
+        if said is None or holder is None or holder == self._claimant:
+            return ""
+        since = time.strftime("%H:%M", time.localtime(said["since"]))
+        return f"waiting for process {holder.process} on {holder.host}, which makes {what} since {since}"
 
     def _count(self, stage: Stage, result: StageResult) -> None:
         self._running.pop(stage.key, None)
@@ -162,9 +198,10 @@ class RunView:
         return f"{'' if left.is_whole else 'at least '}{clock(left.seconds + 0.999)} left"
 
 
-def _cells(one: _Running, said: Mapping[str, Any], now: float) -> tuple[str, ...]:
+def _cells(one: _Running, said: Mapping[str, Any], now: float, elsewhere: str) -> tuple[str, ...]:
     if one.began is None:
-        return one.stage.kind, one.stage.label, "starting", "", ""
+        return one.stage.kind, one.stage.label, "waiting" if elsewhere else "starting", elsewhere, ""
     step = f"{said['step']}/{said['total']}" if said.get("total") else ""
     losses = "  ".join(f"{name} {setting(float(loss))}" for name, loss in said.get("losses", {}).items())
+    losses = elsewhere or losses
     return one.stage.kind, one.stage.label, step, losses, clock(now - one.began)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backbones import SPECS
@@ -29,6 +30,8 @@ class RunOutcome:
     notes: tuple[str, ...]
     stages_run: int
     stages_cached: int
+    tracebacks: tuple[Path, ...] = ()
+    """Where the code failed, a file for every stage that did."""
 
     @property
     def all_good(self) -> bool:
@@ -55,7 +58,9 @@ def run_session(
     notes += _gate(session, allow_fp_mismatch)
     ensure(rest, session.context, session.store, scheduler, console, cached=cached)
     records = records_of(session.plan, session.store)
-    return RunOutcome(tuple(records), tuple(notes), len(missing), cached)
+    files = [session.store.traceback_file(stage.key) for stage in session.plan.missing(session.store)]
+    tracebacks = tuple(file for file in files if file)
+    return RunOutcome(tuple(records), tuple(notes), len(missing), cached, tracebacks)
 
 
 def _gate(session: Session, allow_fp_mismatch: bool) -> list[str]:
@@ -65,7 +70,9 @@ def _gate(session: Session, allow_fp_mismatch: bool) -> list[str]:
     for backbone, stage in session.plan.references().items():
         failure = session.store.failure(stage.key)
         if failure is not None and not session.store.holds(stage.key):
-            faults.append(f"{backbone}: the full-precision evaluation failed: {failure['reason']}")
+            file = session.store.traceback_file(stage.key)
+            where = f" (traceback: {file})" if file else ""
+            faults.append(f"{backbone}: the full-precision evaluation failed: {failure['reason']}{where}")
             continue
         result = full_precision_gate(SPECS[backbone], evaluation_facts(session.store, stage.key))
         if not result.passed and not allow_fp_mismatch:

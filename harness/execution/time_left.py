@@ -59,6 +59,7 @@ class TimeLeft:
         stages: Sequence[Stage],
         timings: Mapping[str, float],
         slots: int,
+        device: str,
         later: Sequence[Stage] = (),
     ) -> None:
         """`later` stages count, but a scheduler gets them when all `stages` have ended.
@@ -68,6 +69,7 @@ class TimeLeft:
         self._open = {stage.key: stage for stage in (*stages, *later)}
         self._later = {stage.key for stage in later}
         self._timings = dict(timings)
+        self._device = device
         self._slots = max(1, slots)
         self._running: dict[str, _Pace] = {}
         self.seen: dict[str, float] = {}
@@ -88,8 +90,7 @@ class TimeLeft:
         self._open.pop(stage.key, None)
         self._running.pop(stage.key, None)
         if done:
-            self.seen[stage.timing_name] = seconds
-            self._timings[stage.timing_name] = seconds
+            self.seen[self._name(stage)] = self._timings[self._name(stage)] = seconds
 
     def left(self) -> Left | None:
         """What the open stages take, run as a scheduler would; None while nothing is known of any of them."""
@@ -97,8 +98,11 @@ class TimeLeft:
         known = dict(self._timings)
         for key, seconds in rest.items():
             if seconds is not None:
-                known[self._open[key].timing_name] = self._running[key].elapsed + seconds
-        expected = {key: rest[key] if key in rest else _expected(s, known) for key, s in self._open.items()}
+                known[self._name(self._open[key])] = self._running[key].elapsed + seconds
+        expected = {
+            key: rest[key] if key in rest else self._expected(stage, known)
+            for key, stage in self._open.items()
+        }
         if expected and all(seconds is None for seconds in expected.values()):
             return None
         seconds = self._simulated({key: value or 0.0 for key, value in expected.items()})
@@ -106,7 +110,16 @@ class TimeLeft:
 
     def expected(self, stage: Stage) -> float | None:
         """Seconds a stage of this name took last, else the mean of its kind, else None."""
-        return _expected(stage, self._timings)
+        return self._expected(stage, self._timings)
+
+    def _name(self, stage: Stage) -> str:
+        return stage.timing_name(self._device)
+
+    def _expected(self, stage: Stage, timings: Mapping[str, float]) -> float | None:
+        if (name := self._name(stage)) in timings:
+            return timings[name]
+        same = [seconds for name, seconds in timings.items() if name.startswith(f"{stage.kind}:")]
+        return sum(same) / len(same) if same else None
 
     def _rest_of(self, stage: Stage) -> float | None:
         """Seconds that a running stage takes yet; None where neither the store nor its own steps tell."""
@@ -116,7 +129,7 @@ class TimeLeft:
         by_store, late = expected - pace.elapsed, pace.elapsed - expected
         if pace.left is None:  # a stage that is late and silent is expected to be as late again
             return max(_LEAST_SECONDS, by_store, late)
-        if stage.timing_name in self._timings and pace.left < by_store:
+        if self._name(stage) in self._timings and pace.left < by_store:
             return max(_LEAST_SECONDS, by_store)  # the part may end soon, and another follow
         trust = max(pace.share, min(1.0, pace.elapsed / expected)) if expected > 0 else 1.0
         return max(_LEAST_SECONDS, (1 - trust) * max(0.0, by_store) + trust * pace.left)
@@ -153,10 +166,3 @@ class TimeLeft:
 
 def _parents(stage: Stage) -> tuple[str, ...]:
     return (*stage.parents.values(), *stage.after)
-
-
-def _expected(stage: Stage, timings: Mapping[str, float]) -> float | None:
-    if stage.timing_name in timings:
-        return timings[stage.timing_name]
-    same = [seconds for name, seconds in timings.items() if name.startswith(f"{stage.kind}:")]
-    return sum(same) / len(same) if same else None

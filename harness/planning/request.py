@@ -131,6 +131,13 @@ class Machine:
     gpus_per_trial: float | None = option(
         None, "--gpus-per-trial", help="GPUs per stage; 0.5 puts two stages on one GPU.", low=0
     )
+    stage_timeout: float | None = option(
+        None,
+        "--stage-timeout",
+        help="Seconds after which a stage is ended and fails; default 20 times what its like took, at least "
+        "an hour; 0: never.",
+        low=0,
+    )
     batch_size: int = option(32, "--batch-size", help="Images per forward pass in evaluation.", low=1)
 
 

@@ -89,6 +89,7 @@ def run_context(
         threads=machine.cpus_per_trial or 1,
         gpus_per_trial=gpus if gpus is not None else float(device.startswith("cuda")),
         batch_size=machine.batch_size,
+        stage_timeout=machine.stage_timeout,
     )
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,19 +43,20 @@ class Stage:
     after: tuple[str, ...] = ()
     """Keys that must be there first although they do not enter the answer."""
 
-    @property
-    def timing_name(self) -> str:
-        """Stages with this name take about as long as each other."""
+    def timing_name(self, device: str) -> str:
+        """Stages with this name take about as long as each other, on one kind of device."""
         who = self.settings.get("engine") or self.settings.get("synthesizer") or self.settings.get("task")
         coupled = (
             f"+{self.settings['synthesizer']}"
             if self.kind == "quantize" and self.settings.get("synthesizer")
             else ""
         )
-        scale = self.settings.get("config", {})
-        size = {k: v for k, v in scale.items() if isinstance(v, int) and not isinstance(v, bool)}
-        tail = hashlib.sha256(json.dumps(size, sort_keys=True).encode()).hexdigest()[:6]
-        return f"{self.kind}:{who}{coupled}:{self.settings.get('backbone')}:{tail}"
+        scale = [*self.settings.get("config", {}).items(), *self.settings.get("engine_config", {}).items()]
+        size = {k: v for k, v in scale if isinstance(v, int) and not isinstance(v, bool)}
+        work = [size, self.settings.get("samples")]
+        tail = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()[:6]
+        where = device.partition(":")[0]
+        return f"{self.kind}:{who}{coupled}:{self.settings.get('backbone')}:{tail}:{where}"
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,19 @@ class Watch(Protocol):
 
 
 @dataclass(frozen=True)
+class Claimant:
+    """The process whose run makes a stage, wherever its workers are."""
+
+    process: int = field(default_factory=os.getpid)
+    host: str = field(default_factory=socket.gethostname)
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any] | None) -> Claimant | None:
+        """Who holds a claim, from what `Store.claimant` gives; None where nobody says so."""
+        return cls(said["process"], said["host"]) if said else None
+
+
+@dataclass(frozen=True)
 class RunContext:
     """Everything a stage needs beside its settings; travels to workers as it is."""
 
@@ -109,6 +125,10 @@ class RunContext:
     """Images per forward pass in evaluation and calibration."""
     watch: Watch | None = None
     """What a search looks at while students train."""
+    stage_timeout: float | None = None
+    """Seconds that a stage may take, 0 for any; None makes it a multiple of what such stages took."""
+    claimant: Claimant = field(default_factory=Claimant)
+    """The run that the stages are made for."""
     modules: tuple[str, ...] = ()
     """Importable modules whose `STAGE_KINDS` every process registers first."""
 

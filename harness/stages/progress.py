@@ -15,11 +15,27 @@ class StageStopped(Exception):
     """A watched stage was asked to stop."""
 
 
-class StageProgress:
-    """A `methods.base.Progress` that writes into the store, and two more things a watched stage needs."""
+class StageTimedOut(Exception):
+    """A stage took longer than it may."""
 
-    def __init__(self, store: Store, key: str, on_report: Callable[[], None] = lambda: None) -> None:
-        self._store, self._key, self._on_report = store, key, on_report
+
+def timed_out(seconds: float, limit: float) -> str:
+    """Why a stage was ended after so many seconds."""
+    late = f" at its first sign of life beyond {limit:.0f} s" if seconds >= limit + 1 else ""
+    return f"timed out after {seconds:.0f} s{late}; --stage-timeout sets another limit, 0 none"
+
+
+class StageProgress:
+    """A `methods.base.Progress` that writes into the store, and what a watched or limited stage needs."""
+
+    def __init__(
+        self,
+        store: Store,
+        key: str,
+        on_report: Callable[[], None] = lambda: None,
+        limit: float | None = None,
+    ) -> None:
+        self._store, self._key, self._on_report, self._limit = store, key, on_report, limit
         self._start = self._last = time.time()
         self._reports: dict[int, float] = {}
 
@@ -28,8 +44,13 @@ class StageProgress:
         self._write(0, 0, {})
 
     def __call__(self, step: int, total: int, losses: Mapping[str, float]) -> None:
-        """Say how far the stage is; written a few times a second at most."""
+        """Say how far the stage is; written a few times a second at most.
+
+        Raises StageTimedOut when the stage has run for longer than its limit.
+        """
         now = time.time()
+        if self._limit is not None and now - self._start > self._limit:
+            raise StageTimedOut(timed_out(now - self._start, self._limit))
         if now - self._last >= _INTERVAL_SECONDS:
             self._last = now
             self._write(step, total, losses)

@@ -6,33 +6,43 @@ itself is that of the stage's kind.
 
 from __future__ import annotations
 
+import dataclasses
 import time
+import traceback
 from collections.abc import Callable
 
-from harness.errors import one_line
+from harness.errors import one_line, printable
 from harness.stages.base import Artifact, RunContext, Stage, StageResult, Status
 from harness.stages.facts import write_artifact
 from harness.stages.kinds import get_kind, load_kinds
-from harness.stages.progress import StageProgress, StageStopped
+from harness.stages.progress import StageProgress, StageStopped, StageTimedOut
 from harness.store import Store, open_store
 from methods.registry import load_entry_points, load_plugin
 
 _LONGEST_REASON = 500
 """Characters of an error that are kept: a row of a table has to hold them."""
+_LONGEST_TRACEBACK = 20_000
+"""Characters of a traceback that are kept: its end, which says what happened."""
 
 
-def run_stage(stage: Stage, context: RunContext, on_report: Callable[[], None] = lambda: None) -> StageResult:
+def run_stage(
+    stage: Stage,
+    context: RunContext,
+    on_report: Callable[[], None] = lambda: None,
+    limit: float | None = None,
+) -> StageResult:
     """Make the stage's artifact unless it is there. Never raises on failure: the result says why.
 
-    `on_report` is called after every report of a watched stage.
+    `on_report` is called after every report of a watched stage. A stage that is slower than `limit` seconds
+    ends when it next says how far it is.
     """
     store = open_store(context.store).create()
-    start = time.perf_counter()
-    with store.claim(stage.key):
+    with store.claim(stage.key, {**dataclasses.asdict(context.claimant), "since": time.time()}):
         if store.holds(stage.key):
             return StageResult(stage.key, "cached")
+        start = time.perf_counter()  # waiting for another process is no part of it
         try:
-            artifact = _made(stage, context, store, StageProgress(store, stage.key, on_report))
+            artifact = _made(stage, context, store, StageProgress(store, stage.key, on_report, limit))
             seconds = time.perf_counter() - start
             head: dict[str, str | float] = {"kind": stage.kind, "label": stage.label, "seconds": seconds}
             write_artifact(store, stage.key, artifact.tensors, artifact.facts, **head)
@@ -46,9 +56,10 @@ def run_stage(stage: Stage, context: RunContext, on_report: Callable[[], None] =
         return StageResult(stage.key, "done", seconds)
 
 
-def keep_failure(stage: Stage, store: Store, status: Status, reason: str) -> None:
+def keep_failure(stage: Stage, store: Store, status: Status, reason: str, trace: str = "") -> None:
     """Remember why a stage gave nothing; also for a stage whose process died and could not say so."""
-    store.write_failure(stage.key, {"status": status, "reason": reason, "label": stage.label})
+    failure = {"status": status, "reason": reason, "label": stage.label}
+    store.write_failure(stage.key, failure, trace[-_LONGEST_TRACEBACK:])
     store.clear_progress(stage.key)
 
 
@@ -70,8 +81,9 @@ def _failed(stage: Stage, store: Store, error: Exception, seconds: float) -> Sta
     """Remember why the stage failed."""
     status: Status = "out_of_memory" if _is_out_of_memory(error) else "failed"
     name, said = type(error).__name__, one_line(error)
-    reason = (said if said == name else f"{name}: {said}")[:_LONGEST_REASON]
-    keep_failure(stage, store, status, reason)
+    says_all = said == name or isinstance(error, StageTimedOut)
+    reason = (said if says_all else f"{name}: {said}")[:_LONGEST_REASON]
+    keep_failure(stage, store, status, reason, printable("".join(traceback.format_exception(error))))
     return StageResult(stage.key, status, seconds, reason)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ArtifactError
-from harness.store.files import locked, read_json, store_faults, write_json, write_text
+from harness.store.files import locked, note_of_holder, read_json, store_faults, write_json, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,9 +73,13 @@ class ArtifactFolder:
         """Whether something lies under the key that cannot be used."""
         return self._folder(key).exists() and not self.holds(key)
 
-    def write_failure(self, key: str, failure: Mapping[str, Any]) -> None:
+    def write_failure(self, key: str, failure: Mapping[str, Any], traceback: str = "") -> None:
         """Remember why a stage failed; raises UsageError where the store cannot be written."""
         with store_faults(self.root):
+            if traceback:
+                write_text(self._traceback(key), traceback)
+            else:
+                self._traceback(key).unlink(missing_ok=True)
             write_json(self._failure(key), dict(failure))
 
     def failure(self, key: str) -> dict[str, Any] | None:
@@ -83,13 +87,27 @@ class ArtifactFolder:
         failure: dict[str, Any] | None = read_json(self._failure(key))
         return failure
 
+    def traceback_file(self, key: str) -> Path | None:
+        """Where the traceback of a stage that failed lies; None where there is none."""
+        path = self._traceback(key)
+        return path if path.exists() else None
+
     def clear_failure(self, key: str) -> None:
         """Forget a failure, since the stage succeeded."""
-        self._failure(key).unlink(missing_ok=True)
+        for path in (self._failure(key), self._traceback(key)):
+            path.unlink(missing_ok=True)
 
-    def claim(self, key: str) -> AbstractContextManager[None]:
+    def claim(self, key: str, claimant: Mapping[str, Any]) -> AbstractContextManager[None]:
         """Hold the stage inside the block; waits while another live process makes it."""
-        return locked(self.root / "claims" / f"{key}.lock")
+        return locked(self._claim(key), json.dumps(dict(claimant)))
+
+    def claimant(self, key: str) -> dict[str, Any] | None:
+        """Who makes the stage now, as it said itself; None where nobody does."""
+        try:
+            said: dict[str, Any] | None = json.loads(note_of_holder(self._claim(key)) or "null")
+        except ValueError:  # it is being written
+            return None
+        return said
 
     def _publish(self, partial: Path, key: str) -> None:
         """Put a filled folder in its place; an older one steps aside first, since a rename needs it gone."""
@@ -104,6 +122,12 @@ class ArtifactFolder:
 
     def _failure(self, key: str) -> Path:
         return self.root / "failures" / f"{key}.json"
+
+    def _traceback(self, key: str) -> Path:
+        return self.root / "failures" / f"{key}.txt"
+
+    def _claim(self, key: str) -> Path:
+        return self.root / "claims" / f"{key}.lock"
 
     def _body(self, key: str) -> dict[str, Any]:
         path = self._folder(key) / "meta.json"

@@ -45,20 +45,31 @@ class Artifacts(Protocol):
         """Whether something lies under the key that cannot be used."""
         ...
 
-    def write_failure(self, key: str, failure: Mapping[str, Any]) -> None:
-        """Remember why a stage failed."""
+    def write_failure(self, key: str, failure: Mapping[str, Any], traceback: str = "") -> None:
+        """Remember why a stage failed, and where in the code; an earlier failure is replaced whole."""
         ...
 
     def failure(self, key: str) -> dict[str, Any] | None:
         """Why the stage failed when it last ran; None where it did not."""
         ...
 
+    def traceback_file(self, key: str) -> Path | None:
+        """Where the traceback of a stage that failed lies; None where there is none."""
+        ...
+
     def clear_failure(self, key: str) -> None:
         """Forget a failure, since the stage succeeded."""
         ...
 
-    def claim(self, key: str) -> AbstractContextManager[None]:
-        """Hold the stage inside the block; waits while another live process makes it."""
+    def claim(self, key: str, claimant: Mapping[str, Any]) -> AbstractContextManager[None]:
+        """Hold the stage inside the block; waits while another live process makes it.
+
+        `claimant` says who holds it, in plain JSON values, to those that wait.
+        """
+        ...
+
+    def claimant(self, key: str) -> dict[str, Any] | None:
+        """Who makes the stage now, as it said itself; None where nobody does."""
         ...
 
 

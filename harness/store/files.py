@@ -67,16 +67,33 @@ def store_faults(root: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file at `path`; waits while another process holds it.
+def locked(path: Path, note: str = "") -> Iterator[None]:
+    """Hold the lock file at `path`, with a note in it for others; waits while another process holds it.
 
     The lock is advisory and belongs to the process: the kernel drops it when the process ends, however it
     ends. The file itself stays, since removing it would let two processes hold two files of one name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    with path.open("a", encoding="utf-8") as file:  # not "w": a note is its holder's
         fcntl.flock(file, fcntl.LOCK_EX)
         try:
+            file.truncate(0)
+            file.write(note)
+            file.flush()
             yield
         finally:
             fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def note_of_holder(path: Path) -> str | None:
+    """The note in a lock file that a live process holds; None where nobody does."""
+    try:
+        file = path.open(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read()
+    return None

@@ -2,6 +2,7 @@
 
 STORE/artifacts/<key>/{meta.json, data.safetensors}    finished stages
 STORE/failures/<key>.json                              why a stage gave nothing when it last ran
+STORE/failures/<key>.txt                               the traceback that belongs to it
 STORE/claims/<key>.lock                                locked by the process that makes the artifact
 STORE/partial/                                         artifacts that are being written
 STORE/progress/<key>.json                              how far a running stage is

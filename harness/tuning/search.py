@@ -12,7 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from harness.execution.schedulers.base import Event, OnWait, Scheduler, Work, no_wait
+from harness.execution.schedulers.base import (
+    Event,
+    OnNotice,
+    OnWait,
+    Scheduler,
+    Work,
+    no_notice,
+    no_wait,
+)
 from harness.planning.expansion import quantized_trial
 from harness.planning.plan import Plan, Trial
 from harness.planning.stage_builder import StageBuilder
@@ -99,7 +107,7 @@ class Ended:
 
 
 class Search:
-    """Runs one study to its limits; `on_end`, `on_change` and `on_wait` tell a driver what happens."""
+    """Runs one study to its limits; the functions that begin with `on_` tell a driver what happens."""
 
     def __init__(
         self,
@@ -114,6 +122,7 @@ class Search:
         on_end: Callable[[Ended], None],
         on_change: Callable[[], None],
         on_wait: OnWait = no_wait,
+        on_notice: OnNotice = no_notice,
     ) -> None:
         self._study = study
         self._subject = subject
@@ -126,6 +135,7 @@ class Search:
         self._on_end = on_end
         self._on_change = on_change
         self._on_wait = on_wait
+        self._on_notice = on_notice
         self._distributions: dict[str, BaseDistribution] = studies.distributions(space)
         self._used_before = studies.seconds_used(study)
         self._start = time.monotonic()
@@ -135,7 +145,10 @@ class Search:
     def run(self, scheduler: Scheduler) -> None:
         """Search until a limit is reached; an interrupted search leaves its running trials to be resumed."""
         studies.note_seconds(self._study, self._owners.id, 0.0)
-        scheduler.run(Work((), self._context, self._on_event, self._refill, self._on_tick, self._on_wait))
+        work = Work(
+            (), self._context, self._on_event, self._refill, self._on_tick, self._on_wait, self._on_notice
+        )
+        scheduler.run(work)
 
     @property
     def seconds_used(self) -> float:

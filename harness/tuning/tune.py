@@ -149,6 +149,7 @@ def _run_tries(
             on_end=on_end,
             on_change=lambda: view.follow(search.open),
             on_wait=view.on_wait,
+            on_notice=view.say,
         )
         search.run(scheduler)
 

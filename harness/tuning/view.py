@@ -114,6 +114,10 @@ class SearchView:
                 soft_wrap=True,
             )
 
+    def say(self, sentence: str) -> None:
+        """Print what a reader should know now."""
+        self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
     def table(self) -> FittedTable:
         """The search as it is now: what counts above, running tries and the best ended ones below."""
         with self._lock:

@@ -133,3 +133,19 @@ def test_a_parent_that_is_not_among_the_stages_is_taken_as_done(scheduler, conte
     child = stage("child", parents=(parent,))
     results = scheduler.run(Work([child], context, lambda event: None))
     assert statuses(results) == {child.key: "done"}
+
+
+def test_a_stage_beyond_its_time_limit_fails_and_the_others_go_on(scheduler, context):
+    warm = [stage(name, "sleeps", seconds=1) for name in ("warm", "warmer")]  # workers with torch imported
+    scheduler.run(Work(warm, context, lambda event: None))
+    slow, other = stage("slow", "sleeps", seconds=60), stage("other")
+    child = stage("child", parents=(slow,))
+    limited = dataclasses.replace(context, stage_timeout=3)
+    results = scheduler.run(Work([slow, child, other], limited, lambda event: None))
+    assert statuses(results) == {slow.key: "failed", child.key: "skipped", other.key: "done"}
+    store = open_store(context.store)
+    assert store.failure(slow.key)["reason"] == results[slow.key].reason
+    assert "timed out after " in results[slow.key].reason
+    assert runs_of(store, "slow") == 1
+    again = dataclasses.replace(slow, kind="work")
+    assert statuses(scheduler.run(Work([again], context, lambda event: None))) == {slow.key: "done"}

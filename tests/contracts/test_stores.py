@@ -115,7 +115,7 @@ def test_stores_of_one_place_are_equal_and_hash_alike(store, opened, tmp_path):
 
 
 def test_claims_of_other_keys_do_not_wait(store):
-    with store.claim("a"), store.claim("b"):
+    with store.claim("a", {}), store.claim("b", {}):
         pass
 
 
@@ -135,19 +135,44 @@ def claimed_elsewhere(store: Store, seconds: float) -> Iterator[int]:
 
 
 def _hold(store, ready, seconds):
-    with store.claim("k"):
+    with store.claim("k", {"process": 7, "host": "here"}):
         ready.set()
         time.sleep(seconds)
         store.write_failure("k", {"reason": "held to its end"})
 
 
 def test_a_claim_waits_while_another_process_holds_it(store):
-    with claimed_elsewhere(store, seconds=0.3), store.claim("k"):
+    with claimed_elsewhere(store, seconds=0.3), store.claim("k", {}):
         assert store.failure("k") == {"reason": "held to its end"}
+
+
+def test_a_claim_says_who_holds_it_while_it_is_held(store, opened):
+    assert store.claimant("k") is None
+    with claimed_elsewhere(store, seconds=120) as process:
+        assert opened().claimant("k") == {"process": 7, "host": "here"}
+        assert store.claimant("other") is None
+        os.kill(process, signal.SIGKILL)
+        with store.claim("k", {}):
+            pass
+        assert store.claimant("k") is None
+    with store.claim("k", {"process": 8}):
+        assert store.claimant("k") == {"process": 8}
+
+
+def test_a_traceback_belongs_to_its_failure(store):
+    store.write_failure("k", {"reason": "r"}, "Traceback ...")
+    file = store.traceback_file("k")
+    assert file is not None
+    assert file.read_text() == "Traceback ..."
+    store.write_failure("k", {"reason": "another"})
+    assert store.traceback_file("k") is None
+    store.write_failure("k", {"reason": "r"}, "Traceback ...")
+    store.clear_failure("k")
+    assert store.traceback_file("k") is None
 
 
 def test_a_claim_of_a_killed_process_is_free_at_once(store):
     with claimed_elsewhere(store, seconds=120) as process:
         os.kill(process, signal.SIGKILL)
-        with store.claim("k"):
+        with store.claim("k", {}):
             assert store.failure("k") is None

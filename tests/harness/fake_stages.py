@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from harness.planning.plan import stage_key
 from harness.stages.base import Artifact, RunContext, Stage
 from harness.stages.cost import environment
@@ -47,8 +49,6 @@ def runs_of(store: Store, name: str) -> int:
 
 
 def work(stage: Stage, context: RunContext, store: Store, progress: StageProgress) -> Artifact:
-    import torch
-
     _mark(stage, store)
     total = sum(store.tensors(key)["value"] for key in stage.parents.values())
     facts = FakeFacts(
@@ -92,7 +92,18 @@ def reports(stage: Stage, context: RunContext, store: Store, progress: StageProg
     return work(stage, context, store, progress)
 
 
+def sleeps(stage: Stage, context: RunContext, store: Store, progress: StageProgress) -> Artifact:
+    """Says how far it is ten times a second, for `seconds`."""
+    _mark(stage, store)
+    steps = int(stage.settings["seconds"] * 10)
+    for step in range(steps):
+        time.sleep(0.1)
+        progress(step + 1, steps, {})
+    facts = FakeFacts(environment=environment(context.device, context.threads), torch_threads=1)
+    return Artifact({"value": torch.ones(1)}, facts)
+
+
 STAGE_KINDS = tuple(
     StageKind(function.__name__, function, FakeFacts)
-    for function in (work, fails, exhausts_memory, dies, dies_once, says_where, reports)
+    for function in (work, fails, exhausts_memory, dies, dies_once, says_where, reports, sleeps)
 )

@@ -25,6 +25,9 @@ work for now. The run ends when it gives none and nothing runs."""
 OnTick = Callable[[], None]
 """Called often while stages run, for a driver that follows what they report in the store."""
 
+OnNotice = Callable[[str], None]
+"""Told, in a sentence, what happened to the scheduler itself and what it does about it."""
+
 
 OnWait = Callable[[str], None]
 """Told what has to come up before a worker can begin a stage, for a view that says so until one does."""
@@ -43,6 +46,10 @@ def no_wait(_awaited: str) -> None:
     """An OnWait that does nothing."""
 
 
+def no_notice(_sentence: str) -> None:
+    """An OnNotice that nobody reads."""
+
+
 @dataclass(frozen=True)
 class Work:
     """What a scheduler is to run, and whom it tells about it."""
@@ -54,6 +61,7 @@ class Work:
     refill: Refill = no_refill
     on_tick: OnTick = no_tick
     on_wait: OnWait = no_wait
+    on_notice: OnNotice = no_notice
 
 
 class Scheduler(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.execution.schedulers.base import Progression, Work
+from harness.execution.time_limits import TimeLimits
 from harness.stages.base import StageResult
 from harness.stages.run_stage import run_stage
 
@@ -15,9 +16,10 @@ class InlineScheduler:
 
     def run(self, work: Work) -> dict[str, StageResult]:
         """See `Scheduler.run`; ticks whenever a stage reports."""
-        progression = Progression(work)
+        progression, limits = Progression(work), TimeLimits(work.context)
         while (stage := progression.start_next()) is not None:
-            progression.end(run_stage(stage, work.context, on_report=work.on_tick))
+            limit = limits.seconds(stage)
+            progression.end(run_stage(stage, work.context, on_report=work.on_tick, limit=limit))
         return progression.results
 
     def close(self) -> None:

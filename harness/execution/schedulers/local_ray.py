@@ -10,13 +10,18 @@ import contextlib
 import logging
 import os
 import secrets
+import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 _OBJECT_STORE_BYTES = 200 * 2**20
 _TOKEN = secrets.token_hex(32)
+_MARK, _MARK_VALUE = "DFQ_HARNESS_RAY", secrets.token_hex(16)
+"""In the environment of Ray's processes alone, so that those that outlive it are found."""
+_CORE = ("gcs_server", "raylet")
+"""Ray is lost when one of them ends. An agent that ends takes the raylet with it."""
 _SETTINGS: dict[str, Any] = {
     "address": "local",  # a Ray of our own, whatever RAY_ADDRESS says and whichever clusters run here
     "include_dashboard": False,
@@ -31,6 +36,8 @@ class LocalRay:
 
     def __init__(self) -> None:
         self._before: Mapping[str, str | None] = {}
+        self._core: Mapping[str, Sequence[Any]] = {}
+        """Name -> processes, as `subprocess.Popen`."""
 
     def start(self) -> None:
         """Start Ray. Raises whatever Ray raises, with the environment as it was before."""
@@ -39,17 +46,31 @@ class LocalRay:
             _read_environment_again()
             import ray
 
-            with working_from(project_root()):
-                ray.init(**_SETTINGS)
+            before = _exchange({_MARK: _MARK_VALUE})
+            try:
+                with working_from(project_root()):
+                    ray.init(**_SETTINGS)
+            finally:
+                _exchange(before)
         except BaseException:
             self.stop()
             raise
+        node: Any = ray._private.worker._global_node
+        started = node.all_processes
+        self._core = {name: [known.process for known in started.get(name, ())] for name in _CORE}
+
+    def lost(self) -> str:
+        """Which of the processes without which there is no Ray has ended; empty while all of them live."""
+        ended = (name for name, known in self._core.items() if any(p.poll() is not None for p in known))
+        return next(ended, "")
 
     def stop(self) -> None:
-        """Stop Ray and put the environment back."""
+        """Stop Ray, end what is left of it, and put the environment back."""
         import ray
 
+        self._core = {}
         ray.shutdown()
+        _end_leftovers()
         _exchange(self._before)
         _read_environment_again()
 
@@ -86,3 +107,14 @@ def _read_environment_again() -> None:
     if raylet is not None:
         raylet.Config.initialize("")
         raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _end_leftovers() -> None:
+    """Kill the workers that are left: one that computes outlives a raylet that was killed, with its claim."""
+    import psutil  # comes with Ray
+
+    mine = os.getpid()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != mine and process.environ().get(_MARK) == _MARK_VALUE:
+                process.send_signal(signal.SIGKILL)

@@ -84,6 +84,7 @@ TYPED = {
     "--cpus-per-trial 2": Machine(cpus_per_trial=2),
     "--gpus-per-trial 0.5": Machine(gpus_per_trial=0.5),
     "--batch-size 8": Machine(batch_size=8),
+    "--stage-timeout 90.5": Machine(stage_timeout=90.5),
 }
 
 

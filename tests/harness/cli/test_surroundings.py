@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from harness.cli.main import app
 from harness.cli.stopping import stoppable
 from harness.cli.streams import never_fail_to_encode
-from harness.errors import UsageError
+from harness.errors import RunCutShort, UsageError
 from harness.store import open_store
 
 
@@ -51,6 +51,20 @@ def test_a_signal_ends_a_verb_as_ctrl_c_does(number):
             signal.signal(each, handler)
     assert stopped.value.exit_code == 130
     assert "stopped. Kept." in console.file.getvalue()
+
+
+def test_a_run_cut_short_says_why_what_is_kept_and_the_command(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["harness", "tune", "--suite", "a b"])
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
+    console = Console(file=io.StringIO())
+    try:
+        with pytest.raises(Exit) as stopped, stoppable(console, "Kept.", resume_with=("--resume",)):
+            raise RunCutShort("Ray was lost")
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    assert stopped.value.exit_code == 3
+    assert console.file.getvalue() == "Ray was lost. Kept.\n  harness tune --suite 'a b' --resume\n"
 
 
 def test_a_store_that_cannot_be_made_is_one_sentence_with_its_path(tmp_path):

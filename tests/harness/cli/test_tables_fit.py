@@ -85,7 +85,7 @@ def test_details_of_a_list_are_wrapped_between_words(monkeypatch, width):
 @pytest.mark.parametrize("every_stage", [False, True])
 def test_plans(tmp_path, width, every_stage):
     session = open_outline(Request(Rows("digits_controlled_w3a3"), Places(store=str(tmp_path))))
-    timings = {stage.timing_name: 86_400.0 * 3 for stage in session.plan.stages.values()}
+    timings = {stage.timing_name("cpu"): 86_400.0 * 3 for stage in session.plan.stages.values()}
     session.store.create().add_timings(timings)
     console = Recording(width)
     print_plan(session, console, every_stage)

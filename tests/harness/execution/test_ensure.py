@@ -59,7 +59,7 @@ def test_a_scheduler_without_work_is_left_alone(store, console):
 def test_what_a_stage_took_serves_the_next_estimate(store, console):
     one = stage("one")
     result = ensure([one], context_of(store.root), store, InlineScheduler(), console)[one.key]
-    assert store.timings() == {one.timing_name: pytest.approx(result.seconds, abs=0.01)}
+    assert store.timings() == {one.timing_name("cpu"): pytest.approx(result.seconds, abs=0.01)}
 
 
 def test_a_required_stage_that_fails_raises_its_reason(store, console):

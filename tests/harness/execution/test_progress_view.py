@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import sys
 import threading
+import time
 
 import pytest
 from rich.console import Console
 
 from harness.execution.progress_view import RunView
 from harness.execution.schedulers.base import Event
-from harness.stages.base import Stage, StageResult
+from harness.stages.base import RunContext, Stage, StageResult
 from harness.stages.progress import StageProgress
 from harness.store import Store, open_store
 
@@ -40,7 +42,7 @@ def view_of(store):
     def make(stages, *, cached: int = 0, terminal: bool = False) -> RunView:
         make.text = io.StringIO()
         console = Console(file=make.text, width=160, force_terminal=terminal, color_system=None)
-        return RunView(stages, cached, store, 1, console)
+        return RunView(stages, cached, store, 1, console, RunContext(store.root))
 
     return make
 
@@ -165,8 +167,8 @@ def test_ray_is_awaited_until_a_worker_has_a_stage(view_of, store):
 
 def test_the_time_left_follows_the_steps_and_is_never_nothing(store):
     one, now = stage("one"), 0.0
-    store.add_timings({one.timing_name: 18.0})
-    view = RunView([one], 0, store, 1, Console(file=io.StringIO()), now=lambda: now)
+    store.add_timings({one.timing_name("cpu"): 18.0})
+    view = RunView([one], 0, store, 1, Console(file=io.StringIO()), RunContext(store.root), now=lambda: now)
     view.on_event(started(one))
     now = 5.0
     began(one, store)
@@ -186,7 +188,7 @@ def test_a_time_left_that_nothing_is_known_of_is_unknown(view_of, store):
     view.on_event(started(one))
     began(one, store)
     assert "time left unknown" in view.table().title
-    store.add_timings({timed.timing_name: 60.0})
+    store.add_timings({timed.timing_name("cpu"): 60.0})
     assert "at least 1:00 left" in view_of([one, timed]).table().title
 
 
@@ -213,3 +215,19 @@ def test_a_label_is_shown_as_it_is(view_of):
     view = view_of([odd])
     view.on_event(started(odd))
     assert "[bold]odd[/bold] :cat: [red" in drawn(view)
+
+
+def test_a_stage_that_another_run_makes_is_told_once_and_shown(view_of, store):
+    one, own = stage("one"), stage("own")
+    context = RunContext(store.root)
+    elsewhere = {"process": 123, "host": "far", "since": time.mktime((2026, 1, 2, 14, 3, 0, 0, 0, -1))}
+    with store.claim(one.key, elsewhere), store.claim(own.key, dataclasses.asdict(context.claimant)):
+        with view_of([one, own]) as view:
+            view.on_event(started(one))
+            view.on_event(started(own))
+            time.sleep(2.5)
+        assert view_of.text.getvalue() == (
+            "waiting for process 123 on far, which makes evaluate: one since 14:03\n"
+        )
+        assert drawn(view).count("waiting for process 123 on far, which makes this stage since 14:03") == 1
+    assert "waiting for" not in drawn(view)

@@ -7,16 +7,18 @@ import dataclasses
 import importlib.metadata
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from harness.errors import UsageError
+from harness.errors import RunCutShort, UsageError
 from harness.execution.schedulers.base import Work
 from harness.execution.schedulers.inline import InlineScheduler
 from harness.execution.schedulers.lazy import LazyScheduler
+from harness.execution.schedulers.local_ray import LocalRay
 from harness.execution.schedulers.registry import ENTRY_POINT_GROUP, get_scheduler, scheduler_names
 from harness.stages.base import RunContext
 from harness.store import open_store
@@ -144,6 +146,31 @@ def test_more_than_the_cluster_has_is_refused(ray_scheduler, context):
         ray_scheduler.run(Work([stage("a")], greedy, lambda event: None))
     assert "--cpus-per-trial 4096" in str(error.value)
     assert "--gpus-per-trial 64" in str(error.value)
+
+
+@pytest.mark.ray
+def test_a_lost_ray_is_started_anew_once_and_its_stages_run_again(ray_scheduler, context, monkeypatch):
+    """Only the news of the loss is made up: that Ray is stopped in mid-stage, and another one started."""
+    store, first, last = open_store(context.store), stage("first"), stage("last", "sleeps", seconds=3)
+    losses, notices = iter(["raylet"]), []
+
+    def lost(self):
+        under_way = store.progress(last.key) is not None
+        return next(losses, "") if under_way else ""
+
+    monkeypatch.setattr(LocalRay, "lost", lost)
+    before = signal.getsignal(signal.SIGTERM)
+    results = ray_scheduler.run(Work([first, last], context, lambda event: None, on_notice=notices.append))
+    assert [result.status for result in results.values()] == ["done", "done"]
+    assert (runs_of(store, "first"), runs_of(store, "last")) == (1, 2)
+    assert notices == [
+        "Ray on this machine was lost (its raylet ended); it is started anew, "
+        "and what was under way (1 stage) runs again"
+    ]
+    assert signal.getsignal(signal.SIGTERM) == before
+    losses, last = iter(["gcs_server"]), stage("again", "sleeps", seconds=30)
+    with pytest.raises(RunCutShort, match=r"lost \(its gcs_server ended\) again, after it had been started"):
+        ray_scheduler.run(Work([last], context, lambda event: None))
 
 
 def test_a_lazy_scheduler_is_made_by_its_first_run_alone(context):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch
 from harness.stages.base import Artifact, Stage
 from harness.stages.facts import read_facts
 from harness.stages.kinds import StageKind, register_kind
-from harness.stages.run_stage import run_stage
+from harness.stages.run_stage import keep_failure, run_stage
 from harness.store import Store, open_store
 from tests.harness.fake_stages import FakeFacts, context_of, runs_of, stage
 
@@ -126,9 +127,47 @@ def test_no_progress_is_left_of_a_stage_that_ended(context, store):
 
 def test_stages_of_a_kind_and_size_share_a_name_for_their_timings():
     def name(**settings) -> str:
-        return Stage("quantize", "", {"backbone": "b", "engine": "e", **settings}, {}, "k").timing_name
+        one = Stage("quantize", "", {"backbone": "b", "engine": "e", **settings}, {}, "k")
+        return one.timing_name("cpu")
 
     assert name(config={"iterations": 5, "rate": 0.1}) == name(config={"iterations": 5, "rate": 0.2})
     assert name(config={"iterations": 5}) != name(config={"iterations": 6})
+    assert name(engine_config={"epochs": 5}) != name(engine_config={"epochs": 6})
+    assert name(samples="of 400 images") != name(samples="of 50,000 images")
+    assert (
+        stage("a").timing_name("cuda:0") == stage("a").timing_name("cuda:1") != stage("a").timing_name("cpu")
+    )
     assert name().startswith("quantize:e:b:")
     assert name(synthesizer="s").startswith("quantize:e+s:b:")
+
+
+def test_a_failure_keeps_the_end_of_its_traceback_until_a_success(context, store):
+    bad = stage("bad", "fails")
+    run_stage(bad, context)
+    (file,) = [store.traceback_file(bad.key)]
+    assert file == store.root / "failures" / f"{bad.key}.txt"
+    text = file.read_text()
+    assert text.startswith("Traceback (most recent call last):")
+    assert text.endswith("ValueError: planted failure\n")
+    assert "fake_stages.py" in text
+    keep_failure(bad, store, "failed", "longer", "x" * 30_000 + "the end")
+    assert len(file.read_text()) == 20_000
+    assert file.read_text().endswith("the end")
+    keep_failure(bad, store, "failed", "the worker process died 2 times")
+    assert store.traceback_file(bad.key) is None
+    run_stage(bad, context)
+    run_stage(dataclasses.replace(bad, kind="work"), context)
+    assert store.traceback_file(bad.key) is None
+
+
+def test_a_stage_beyond_its_limit_ends_when_it_next_says_how_far_it_is(context, store):
+    slow = stage("slow", "sleeps", seconds=20)
+    result = run_stage(slow, context, limit=0.3)
+    assert result.status == "failed"
+    assert re.fullmatch(
+        r"timed out after \d+ s( at its first sign of life beyond 0 s)?; "
+        "--stage-timeout sets another limit, 0 none",
+        result.reason,
+    )
+    assert store.failure(slow.key)["reason"] == result.reason
+    assert not store.holds(slow.key)
