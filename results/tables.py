@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
 
+_SHORT_HEADER = 10
+"""Characters up to which a header stays in one line."""
 _NARROWEST = 8
 """Characters to which any text may fold in the end."""
 _FIGURES = re.compile(r"[-+±]?\d[\d.,:/%e+-]*")
@@ -149,8 +151,9 @@ class FittedTable:
 
 
 def _least(column: Column, cells: Sequence[str]) -> int:
-    """The least characters of a column while others could leave; a header takes a line per word."""
-    whole = max(map(_longest, [*cells, *column.name.split()]))
+    """The least characters of a column while others could leave; a long header takes a line per word."""
+    header = [column.name] if len(column.name) <= _SHORT_HEADER else column.name.split()
+    whole = max(map(_longest, [*cells, *header]))
     return whole if column.number or column.least is None else min(whole, column.least)
 
 

@@ -162,5 +162,5 @@ def test_doctor_tells_where_coco_is_to_be_given(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HARNESS_DATA_COCO", str(tmp_path))
     text = " ".join(CliRunner().invoke(app, ["doctor", "--store", str(tmp_path)]).stdout.split())
-    assert "data coco │ not usable" in text
+    assert "data coco not usable" in text
     assert "pycocotools" in text
