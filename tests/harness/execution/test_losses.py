@@ -88,7 +88,7 @@ def harness_run(store: Store) -> subprocess.Popen[str]:
 
 def ends_well(process: subprocess.Popen[str]) -> str:
     """What the run wrote; its status has to be 0."""
-    output, _ = process.communicate(timeout=400)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode == 0, output
     return output
 
@@ -109,7 +109,7 @@ def table_of(store: Store) -> list[dict[str, Any]]:
     return [{name: v for name, v in row.items() if not name.endswith(("_seconds", "_mb"))} for row in rows]
 
 
-def wait_for(true: Callable[[], object], what: str, seconds: float = 200) -> None:
+def wait_for(true: Callable[[], object], what: str, seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, f"in vain: {what}"
@@ -204,7 +204,7 @@ def test_no_process_of_a_run_outlives_it_by_fifteen_seconds(store, end):
         (store.root / "timings.json").mkdir()  # the driver cannot write its timings at the end
     elif end != "by itself":
         run.send_signal(signal.Signals[end])
-    run.wait(timeout=200)
+    run.wait(timeout=300)
     _, alive = psutil.wait_procs(its, timeout=15)
     assert not alive
     output, _ = run.communicate()
