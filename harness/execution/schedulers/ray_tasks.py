@@ -11,9 +11,8 @@ import logging
 import os
 import signal
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
@@ -21,8 +20,8 @@ from typing import TYPE_CHECKING, Literal
 from harness.errors import RunCutShort, UsageError, one_line
 from harness.execution.schedulers.base import Progression, Work
 from harness.execution.schedulers.local_ray import LocalRay, project_root, working_from
-from harness.execution.time_limits import TimeLimits
-from harness.stages.base import Claimant, RunContext, Stage, StageResult
+from harness.execution.time_limits import Overdue
+from harness.stages.base import RunContext, Stage, StageResult
 from harness.stages.progress import timed_out
 from harness.stages.run_stage import keep_failure, run_stage
 from harness.store import open_store
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 _TICK_SECONDS = 0.2
 _CRASH_RETRIES = 1
 """How often a stage is started again after its worker process died, or its node was lost."""
-_LOOK_SECONDS = 0.5
-"""Time between two looks at how long stages have run."""
 _RESTARTS = 1
 """How often a local Ray that was lost is started anew."""
 _LONGEST_REASON = 500
@@ -175,7 +172,7 @@ class _Tasks:
             num_cpus=context.threads, num_gpus=context.gpus_per_trial or None, max_retries=0
         )(_run_stage)  # not `.options(...)`: only here does num_gpus give each stage a process of its own
         self._stages: dict[Reference, Stage] = {}
-        self._overdue = _Overdue(context)
+        self._overdue: Overdue[Reference] = Overdue(context)
         self._crashes: Counter[str] = Counter()
         self._lost = (
             ray.exceptions.WorkerCrashedError,
@@ -248,54 +245,6 @@ class _Tasks:
         reason = reason[:_LONGEST_REASON]
         keep_failure(stage, open_store(self._context.store), status, reason)
         return StageResult(stage.key, status, reason=reason)
-
-
-class _Overdue:
-    """Which stages under way have passed their time limit, each told once.
-
-    The time runs from when this process first sees that a worker makes the stage: waiting for a worker, or
-    for another run that makes it, does not count.
-    """
-
-    def __init__(self, context: RunContext) -> None:
-        self._limits = TimeLimits(context)
-        self._claimant = context.claimant
-        self._store = open_store(context.store)
-        self._begun: dict[Reference, float] = {}
-        self._passed: dict[Reference, float] = {}
-        self._next_look = 0.0
-
-    def among(self, stages: Mapping[Reference, Stage]) -> list[Reference]:
-        """The tasks whose stages have passed their limit since the last call."""
-        now = time.monotonic()
-        if now < self._next_look:
-            return []
-        self._next_look = now + _LOOK_SECONDS
-        passed = []
-        for reference, stage in stages.items():
-            limit = self._limits.seconds(stage)
-            if limit is None or reference in self._passed or not self._is_made(reference, stage, now):
-                continue
-            if now - self._begun[reference] > limit:
-                self._passed[reference] = limit
-                passed.append(reference)
-        return passed
-
-    def limit_passed(self, reference: Reference) -> float | None:
-        """The limit that the task has passed; None where it has passed none."""
-        return self._passed.get(reference)
-
-    def forget(self, reference: Reference) -> None:
-        """The task has ended."""
-        self._begun.pop(reference, None)
-        self._passed.pop(reference, None)
-
-    def _is_made(self, reference: Reference, stage: Stage, now: float) -> bool:
-        if reference not in self._begun:
-            if Claimant.of(self._store.claimant(stage.key)) != self._claimant:
-                return False
-            self._begun[reference] = now
-        return True
 
 
 def _run_stage(stage: Stage, context: RunContext, folder: Path | None) -> StageResult:

@@ -134,6 +134,8 @@ def test_exactly_what_is_missing_is_run_again(run):
 def test_a_failed_trial_is_a_row_with_its_reason_and_status_1(run):
     result, _ = run("planted_broken, planted_blank")
     assert result.exit_code == 1
+    (told,) = [line for line in result.stdout.splitlines() if line.startswith("Traceback: ")]
+    assert "the generator exploded" in Path(told.removeprefix("Traceback: ")).read_text()
     rows = rows_of(run, "planted_broken, planted_blank")
     assert rows["planted_broken"]["status"] == "failed"
     assert "the generator exploded" in rows["planted_broken"]["reason"]

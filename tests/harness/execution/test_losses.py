@@ -72,8 +72,9 @@ def _nothing_goes_on_after_a_test() -> Iterator[None]:
     yield
     while _running:
         process = _running.pop()
-        process.kill()
-        process.communicate()
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 def fake_run(store: Store, address: str = "") -> subprocess.Popen[str]:
@@ -87,7 +88,7 @@ def harness_run(store: Store) -> subprocess.Popen[str]:
 
 def ends_well(process: subprocess.Popen[str]) -> str:
     """What the run wrote; its status has to be 0."""
-    output, _ = process.communicate(timeout=400)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode == 0, output
     return output
 
@@ -108,7 +109,7 @@ def table_of(store: Store) -> list[dict[str, Any]]:
     return [{name: v for name, v in row.items() if not name.endswith(("_seconds", "_mb"))} for row in rows]
 
 
-def wait_for(true: Callable[[], object], what: str, seconds: float = 200) -> None:
+def wait_for(true: Callable[[], object], what: str, seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, f"in vain: {what}"
@@ -203,11 +204,11 @@ def test_no_process_of_a_run_outlives_it_by_fifteen_seconds(store, end):
         (store.root / "timings.json").mkdir()  # the driver cannot write its timings at the end
     elif end != "by itself":
         run.send_signal(signal.Signals[end])
-    run.communicate(timeout=120)
-    if end == "exception":
-        assert run.returncode == 1
+    run.wait(timeout=300)
     _, alive = psutil.wait_procs(its, timeout=15)
     assert not alive
+    output, _ = run.communicate()
+    assert end != "exception" or "cannot be written" in output or "Is a directory" in output
 
 
 @pytest.mark.parametrize("lost", ["raylet", "driver"])
