@@ -10,6 +10,7 @@ from harness.cli.options import with_options
 from harness.cli.terminal import output_console
 from harness.planning.request import Places
 from harness.planning.run_context import find_weight_files
+from harness.store import open_store
 from harness.suites.locations import Locations, find_locations
 from tasks.base import DataError
 from tasks.registry import get_task, task_names
@@ -104,10 +105,7 @@ def _weights(places: Locations) -> list[Row]:
 
 
 def _store(places: Locations) -> Row:
-    parent = places.store
-    while not parent.exists():
-        parent = parent.parent
-    if not os.access(parent, os.W_OK):
+    if not open_store(places.store).is_writable():
         return "store", f"{places.store} cannot be written", "--store DIR, or HARNESS_STORE=DIR"
     state = "exists" if places.store.exists() else "will be made"
     return "store", f"{places.store} ({state})", ""

@@ -10,6 +10,7 @@ from harness.execution.progress_view import RunView
 from harness.execution.schedulers.base import Scheduler, Work
 from harness.planning.run_context import cores
 from harness.stages.base import RunContext, Stage, StageResult
+from harness.stages.kinds import is_made
 from harness.store import Store
 
 if TYPE_CHECKING:
@@ -29,9 +30,12 @@ def ensure(
 
     The scheduler is used only if there are any. The view counts `cached` further stages as there already.
     """
-    missing = [stage for stage in stages if not store.holds(stage.key)]
+    missing = [stage for stage in stages if not is_made(stage, store)]
     if not missing:
         return {}
+    for stage in missing:
+        if store.place(stage.key).exists():
+            console.print(f"artifact {stage.key} ({stage.label}) is damaged and is made anew", markup=False)
     slots = max(1, cores() // context.threads)
     with RunView(missing, cached + len(stages) - len(missing), store, slots, console) as view:
         try:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from harness.stages.base import Artifact, RunContext, Stage, StageResult, Status
 from harness.stages.facts import write_artifact
-from harness.stages.kinds import get_kind, load_kinds
+from harness.stages.kinds import get_kind, is_made, load_kinds
 from harness.stages.progress import StageProgress, StageStopped
 from harness.store import Store, open_store
 from methods.registry import load_entry_points, load_plugin
@@ -28,7 +28,7 @@ def run_stage(stage: Stage, context: RunContext, on_report: Callable[[], None] =
     store = open_store(context.store).create()
     start = time.perf_counter()
     with store.claim(stage.key):
-        if store.holds(stage.key):
+        if is_made(stage, store):
             return StageResult(stage.key, "cached")
         try:
             artifact = _made(stage, context, store, on_report)

@@ -177,6 +177,18 @@ def counted(study: Study) -> list[FrozenTrial]:
     ]
 
 
+def ended(study: Study, owners: Owners) -> list[int]:
+    """Numbers of the trials that ended and were not repeated, without those of other living processes."""
+    repeated = {trial.user_attrs.get(AGAIN) for trial in study.get_trials(deepcopy=False)}
+    return [
+        trial.number
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state.is_finished()
+        and trial.number not in repeated
+        and ((owner := trial.user_attrs.get(OWNER)) == owners.id or (owner and owners.is_gone(owner)))
+    ]
+
+
 def seconds_used(study: Study) -> float:
     """Seconds that all processes have searched in this study."""
     return sum(float(v) for key, v in study.user_attrs.items() if key.startswith(_SECONDS))

@@ -26,7 +26,9 @@ from harness.tuning.ownership import Owners, asking
 from harness.tuning.preparation import Preparation, prepare
 from harness.tuning.search import Ended, Search, plan_of
 from harness.tuning.space import Space
+from harness.tuning.try_log import TryLog
 from harness.tuning.view import SearchView
+from results.record import Record
 from results.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -60,6 +62,8 @@ class Tuned:
     """Setting -> its share in the spread of the first objective."""
     seconds: float = 0.0
     """Seconds that all processes have searched."""
+    untracked: str = ""
+    """Why tries are not in MLflow; empty where all are."""
 
 
 def tune_method(
@@ -75,12 +79,28 @@ def tune_method(
     with Owners(prepared.context.store) as owners:
         study = prepared.open_study()
         _queue(prepared, study, owners, console)
-        parent = tracker.open_search(prepared.name, prepared.facts)
-        _run_tries(prepared, study, owners, parent, scheduler, tracker, console)
+        log = _try_log(prepared, study, owners, tracker, console)
+        log.open()
+        _run_tries(prepared, study, owners, log, scheduler, console)
         tuned = _written(prepared, study)
-    values = {f"best/{n}": v for n, v in zip(prepared.subject.objectives, tuned.values, strict=False)}
-    tracker.close_search(parent, values, tuned.folder)
-    return tuned
+        values = {f"best/{n}": v for n, v in zip(prepared.subject.objectives, tuned.values, strict=False)}
+        log.close(values, tuned.folder)
+    return dataclasses.replace(tuned, untracked=log.lost)
+
+
+def _try_log(
+    prepared: Preparation, study: Study, owners: Owners, tracker: Tracker, console: Console
+) -> TryLog:
+    """What tracks the tries of this study, whichever process ran them."""
+    store = open_store(prepared.context.store)
+
+    def records(number: int) -> Sequence[Record]:
+        params = study.get_trials(deepcopy=False)[number].params
+        return records_of(plan_of(prepared.subject, prepared.space, prepared.builder, params), store)
+
+    return TryLog(
+        tracker, prepared.name, prepared.facts, lambda: studies.ended(study, owners), records, console
+    )
 
 
 def _check_teacher(prepared: Preparation, scheduler: Scheduler, console: Console) -> None:
@@ -109,12 +129,11 @@ def _run_tries(
     prepared: Preparation,
     study: Study,
     owners: Owners,
-    parent: str,
+    log: TryLog,
     scheduler: Scheduler,
-    tracker: Tracker,
     console: Console,
 ) -> None:
-    """Search to the limits under a live view; every try that ends is tracked under the run `parent`."""
+    """Search to the limits under a live view; every try that ends is tracked."""
     store, objectives = open_store(prepared.context.store), prepared.subject.objectives
     title = f"{prepared.name}, {len(prepared.space.dimensions)} settings"
     directions = [DIRECTIONS[name] for name in objectives]
@@ -122,8 +141,7 @@ def _run_tries(
 
         def on_end(ended: Ended) -> None:
             view.on_end(ended)
-            for record in records_of(plan_of(ended.tried, prepared.builder), store):
-                tracker.log_try(parent, ended.tried.number, record)
+            log.add(ended.tried.number)
 
         search = Search(
             study,

@@ -138,12 +138,12 @@ def _hold(store, ready, seconds):
     with store.claim("k"):
         ready.set()
         time.sleep(seconds)
-        store.write_failure("k", {"reason": "held to its end"})
+        store.write_failure("k", {"status": "failed", "reason": "held to its end"})
 
 
 def test_a_claim_waits_while_another_process_holds_it(store):
     with claimed_elsewhere(store, seconds=0.3), store.claim("k"):
-        assert store.failure("k") == {"reason": "held to its end"}
+        assert store.failure("k") == {"status": "failed", "reason": "held to its end"}
 
 
 def test_a_claim_of_a_killed_process_is_free_at_once(store):
