@@ -104,7 +104,7 @@ def _tune(
     request: Request, options: TuneOptions, scheduler: Scheduler, tracking: Tracking, console: Console
 ) -> bool:
     """Search, report, measure; whether every trial of the final comparison has a result."""
-    builder, context = open_workbench(request)
+    builder, context, _ = open_workbench(request)
     tracker = tracking.tracker(context.store)
     found = []
     for method in builder.suite.methods:
