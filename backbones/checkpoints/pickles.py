@@ -81,7 +81,7 @@ def _protocol_of(path: Path, *, is_zip: bool) -> int:
         with _content_of(path, is_zip=is_zip) as file:
             code, argument, _ = next(pickletools.genops(file))
         if code.name == "PROTO" and argument is not None:
-            return argument
+            return int(argument)
     return 0
 
 

@@ -60,7 +60,7 @@ class ImageSets:
 
 
 def open_analysis(request: Request) -> Workbench:
-    """The stage builder, context and notes of an analysis; raises UsageError with what is wrong with the request."""
+    """The stage builder, context and notes of an analysis; raises UsageError with what is wrong."""
     return open_workbench(_completed(request))
 
 

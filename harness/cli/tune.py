@@ -104,7 +104,9 @@ def _tune(
     request: Request, options: TuneOptions, scheduler: Scheduler, tracking: Tracking, console: Console
 ) -> bool:
     """Search, report, measure; whether every trial of the final comparison has a result."""
-    builder, context, _ = open_workbench(request)
+    builder, context, notes = open_workbench(request)
+    for note in notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
     tracker = tracking.tracker(context.store)
     found = []
     for method in builder.suite.methods:

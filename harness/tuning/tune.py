@@ -210,8 +210,8 @@ def measure_final(
     suite: Suite, request: Request, scheduler: Scheduler, console: Console, *, with_anchors: bool
 ) -> tuple[Session, RunOutcome]:
     """Run the final suite on the report split; without anchors only the searched rows and full precision."""
-    builder, context, notes = open_workbench(request)
-    session = session_of(suite, context, dict(builder.weights_sha256), notes)
+    builder, context, _ = open_workbench(request)
+    session = session_of(suite, context, dict(builder.weights_sha256))
     if not with_anchors:
         kept = [t for t in session.plan.trials if t.method == "fp32" or t.method in suite.methods]
         session = _restricted(session, kept)

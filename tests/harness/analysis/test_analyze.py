@@ -7,8 +7,11 @@ import io
 import json
 
 import pytest
+import safetensors.torch
+import torch
 from typer.testing import CliRunner
 
+from backbones import SPECS, find_weights
 from harness.cli.main import app
 from harness.errors import UsageError
 from tests.harness.planted_methods import __file__ as PLANTED
@@ -145,3 +148,17 @@ def test_wrong_usage_is_named(arguments, expected, tmp_path, monkeypatch):
         analyze(*arguments)
     assert expected in str(error.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_taken_of_a_checkpoint_is_said_as_a_run_says_it(tmp_path):
+    state = safetensors.torch.load_file(find_weights(SPECS["digits_vit"]))
+    file = tmp_path / "x.pth"
+    torch.save({"model": state, "epoch": 3}, file)
+    done = analyze(
+        "--backbone", "digits_vit", "--methods", "planted_blank", "--budget", "smoke", "--bits", "w3a3",
+        "--plugin", PLANTED, "--store", str(tmp_path / "store"), "--output", str(tmp_path / "plots"),
+        "--weights", f"digits_vit={file}", "--format", "csv",
+    )  # fmt: skip
+    assert done.exit_code == 0
+    assert f"note: weights of digits_vit: 'model' of {file} is taken" in done.stderr
+    assert done.stdout.startswith("backbone,")
