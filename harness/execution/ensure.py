@@ -33,15 +33,21 @@ def ensure(
     missing = [stage for stage in stages if not is_made(stage, store)]
     if not missing:
         return {}
-    for stage in missing:
-        if store.place(stage.key).exists():
-            console.print(f"artifact {stage.key} ({stage.label}) is damaged and is made anew", markup=False)
+    say_damaged(missing, store, console)
     slots = max(1, cores() // context.threads)
     with RunView(missing, cached + len(stages) - len(missing), store, slots, console) as view:
         try:
             return scheduler.run(Work(missing, context, view.on_event))
         finally:
             store.add_timings(view.time_left.seen)
+
+
+def say_damaged(missing: Sequence[Stage], store: Store, console: Console) -> None:
+    """Name those of the missing stages of which something lies in the store that cannot be used."""
+    for stage in missing:
+        # Looked at again: another process may have made it since.
+        if store.place(stage.key).exists() and not is_made(stage, store):
+            console.print(f"artifact {stage.key} ({stage.label}) is damaged and is made anew", markup=False)
 
 
 def require(stage: Stage, context: RunContext, store: Store, scheduler: Scheduler, console: Console) -> None:

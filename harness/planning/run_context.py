@@ -37,7 +37,7 @@ def find_weight_files(backbones: Iterable[str], places: Locations, *, download: 
         given = places.weights.get(name)
         try:
             path = find_weights(SPECS[name], given, places.weights_dir, download=download)
-            if given is not None or SPECS[name].shipped_weights is None:
+            if SPECS[name].shipped_weights is None:
                 notes.append(check_weights(name, path))
             found[name] = path
         except WeightsError as error:

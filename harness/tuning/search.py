@@ -100,7 +100,7 @@ class Ended:
 
 
 class Search:
-    """Runs one study to its limits; `on_end` and `on_change` tell a driver what happens."""
+    """Runs one study to its limits; `on_end`, `on_change` and `on_missing` tell a driver what happens."""
 
     def __init__(
         self,
@@ -114,6 +114,7 @@ class Search:
         *,
         on_end: Callable[[Ended], None],
         on_change: Callable[[], None],
+        on_missing: Callable[[Sequence[Stage]], None],
     ) -> None:
         self._study = study
         self._subject = subject
@@ -125,6 +126,7 @@ class Search:
         self._limits = limits
         self._on_end = on_end
         self._on_change = on_change
+        self._on_missing = on_missing
         self._distributions: dict[str, BaseDistribution] = studies.distributions(space)
         self._used_before = studies.seconds_used(study)
         self._start = time.monotonic()
@@ -150,6 +152,7 @@ class Search:
             self.open[tried.number] = tried
             self._on_change()
             if missing:
+                self._on_missing(missing)
                 return missing
             self._complete(tried)
         return ()

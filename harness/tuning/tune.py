@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.execution.ensure import require
+from harness.execution.ensure import require, say_damaged
 from harness.execution.run import RunOutcome, run_session
 from harness.execution.schedulers.base import Scheduler
 from harness.planning.plan import Plan, Trial
@@ -153,6 +153,7 @@ def _run_tries(
             prepared.limits,
             on_end=on_end,
             on_change=lambda: view.follow(search.open),
+            on_missing=lambda stages: say_damaged(stages, store, console),
         )
         search.run(scheduler)
 

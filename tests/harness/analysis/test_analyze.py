@@ -7,13 +7,11 @@ import io
 import json
 
 import pytest
-import safetensors.torch
-import torch
 from typer.testing import CliRunner
 
-from backbones import SPECS, find_weights
 from harness.cli.main import app
 from harness.errors import UsageError
+from harness.planning import session
 from tests.harness.planted_methods import __file__ as PLANTED
 
 SETS = ["real_data", "gaussian_noise", "psaq_vit", "planted_blank"]
@@ -150,15 +148,10 @@ def test_wrong_usage_is_named(arguments, expected, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_was_taken_of_a_checkpoint_is_said_as_a_run_says_it(tmp_path):
-    state = safetensors.torch.load_file(find_weights(SPECS["digits_vit"]))
-    file = tmp_path / "x.pth"
-    torch.save({"model": state, "epoch": 3}, file)
-    done = analyze(
-        "--backbone", "digits_vit", "--methods", "planted_blank", "--budget", "smoke", "--bits", "w3a3",
-        "--plugin", PLANTED, "--store", str(tmp_path / "store"), "--output", str(tmp_path / "plots"),
-        "--weights", f"digits_vit={file}", "--format", "csv",
-    )  # fmt: skip
-    assert done.exit_code == 0
-    assert f"note: weights of digits_vit: 'model' of {file} is taken" in done.stderr
-    assert done.stdout.startswith("backbone,")
+def test_notes_about_weights_are_said_as_a_run_says_them(run, monkeypatch):
+    found = session.find_weight_files
+    note = ("weights of digits_vit: something is taken",)
+    monkeypatch.setattr(session, "find_weight_files", lambda *a, **k: found(*a, **k)._replace(notes=note))
+    done = run("--format", "csv")
+    assert f"note: {note[0]}" in done.stderr
+    assert "note:" not in done.stdout

@@ -18,14 +18,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-import safetensors.torch
-import torch
 import yaml
 from typer.testing import CliRunner
 
-from backbones import SPECS, find_weights
 from harness.cli.main import app
 from harness.errors import HarnessError, UsageError
+from harness.planning import session
 from harness.store import open_store
 from results.database import local_uri
 from results.grouping import gathered
@@ -277,14 +275,12 @@ def test_one_job_repeats_exactly(folder, tmp_path):
     assert columns[0] == columns[1]
 
 
-def test_what_was_taken_of_a_checkpoint_is_said_as_a_run_says_it(folder):
-    state = safetensors.torch.load_file(find_weights(SPECS["digits_vit"]))
-    torch.save({"model": state, "epoch": 3}, folder / "x.pth")
-    done = invoke(
-        folder, "--method", "planted_dots", "--trials", "1", "--weights", f"digits_vit={folder / 'x.pth'}"
-    )
-    assert done.exit_code == 0
-    assert f"note: weights of digits_vit: 'model' of {folder / 'x.pth'} is taken" in done.stdout
+def test_notes_about_weights_are_said_once_as_a_run_says_them(folder, monkeypatch):
+    found = session.find_weight_files
+    note = ("weights of digits_vit: something is taken",)
+    monkeypatch.setattr(session, "find_weight_files", lambda *a, **k: found(*a, **k)._replace(notes=note))
+    done = invoke(folder, "--method", "planted_dots", "--trials", "1")
+    assert done.stdout.count(f"note: {note[0]}") == 1
 
 
 def test_a_repeated_search_costs_no_stage(folder):
