@@ -1,8 +1,8 @@
 """Finds a backbone's weights, hashes them and builds the frozen, explicit teacher.
 
 Order of places: a given file, the weights shipped with the project, a folder of weights, the hub. A path of
-weights is a file, an index of shards, or either with the set to take from it: `FILE::model_ema`. What files
-hold is the matter of `backbones.checkpoints`.
+weights is a file, an index of shards, a shard without index, or any of them with the set to take from it:
+`FILE::model_ema`. What files hold is the matter of `backbones.checkpoints`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from backbones.base import Backbone, BackboneSpec
 from backbones.checkpoints.fitting import Fitting
 from backbones.checkpoints.kinds import Unreadable
-from backbones.checkpoints.reading import files_of, read_checkpoint
+from backbones.checkpoints.reading import files_of, first_shards, read_checkpoint
 from backbones.checkpoints.unwrapping import WeightSet, weight_sets
 from backbones.registry import family_of, get_spec
 
@@ -45,10 +45,10 @@ def find_weights(
 ) -> Path:
     """Path of the weights of `spec`; downloads through the hub when nothing is local.
 
-    `given` is a file, or a folder as transformers saves one (`model.safetensors`, `pytorch_model.bin`, or an
-    index of shards), with `::NAME` behind it to choose a set; `folder` may hold `NAME.safetensors` or
-    `NAME.pth`. Raises WeightsError when the file is not there, or when the hub cannot be reached; without
-    `download`, when an earlier download has not left the file here.
+    `given` is a file, or a folder as transformers saves one (`model.safetensors`, `pytorch_model.bin`, an
+    index of shards, or one set of shards without it), with `::NAME` behind it to choose a set; `folder` may
+    hold `NAME.safetensors` or `NAME.pth`. Raises WeightsError when the file is not there, or when the hub
+    cannot be reached; without `download`, when an earlier download has not left the file here.
     """
     if given is not None:
         return _given(spec, given)
@@ -68,12 +68,15 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sha256_of_weights(weights: Path) -> str:
+def sha256_of_weights(name: str, weights: Path) -> str:
     """Hexadecimal SHA-256 of a path of weights: of the file, or of the list of hashes of index and shards.
 
-    The name of a chosen set enters it. Raises WeightsError where a file is not there.
+    The name of a chosen set enters it, unless the backbone `name` would get that set without a choice. Raises
+    WeightsError where a file is not there.
     """
     path, choice = _split(weights)
+    if choice and _is_default(get_spec(name), weights):
+        choice = ""
     try:
         files = files_of(path)
         if len(files) == 1 and not choice:
@@ -103,7 +106,7 @@ def load_backbone(name: str, weights: Path, device: str = "cpu") -> Backbone:
     chosen = _choose(spec, weights).weights
     model = build_model(spec)
     model.load_state_dict(family_of(spec).convert_weights(dict(chosen.tensors), model), strict=True)
-    return Backbone(spec, model.to(device).eval().requires_grad_(False), sha256_of_weights(weights))
+    return Backbone(spec, model.to(device).eval().requires_grad_(False), sha256_of_weights(name, weights))
 
 
 def build_model(spec: BackboneSpec) -> nn.Module:
@@ -158,6 +161,15 @@ def _not_finite(weights: WeightSet) -> str:
     return ""
 
 
+def _is_default(spec: BackboneSpec, weights: Path) -> bool:
+    """Whether a path with a choice gives the set that the file gives without one."""
+    try:
+        chosen, default = _choose(spec, weights), _choose(spec, _split(weights)[0])
+    except WeightsError:  # said where the weights are checked
+        return False
+    return chosen.weights.place == default.weights.place
+
+
 def _note(spec: BackboneSpec, path: Path, taken: WeightSet, others: list[WeightSet]) -> str:
     """What was taken from a file, where it could have been something else."""
     notes = []
@@ -194,11 +206,25 @@ def _given(spec: BackboneSpec, given: Path) -> Path:
     path, choice = _split(given)
     candidates = [path, *(path / name for name in _PRETRAINED)]
     found = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if found is None and path.is_dir():
+        found = _shards_in(spec, path)
     if found is None:
         raise WeightsError(
             f"no weights for {spec.name} at {path}{_inside(path)}: give --weights {spec.name}=FILE"
         )
     return Path(f"{found}{_CHOICE}{choice}") if choice else found
+
+
+def _shards_in(spec: BackboneSpec, folder: Path) -> Path | None:
+    """The first of the shards in a folder without an index; raises WeightsError where there are two sets."""
+    first = first_shards(folder)
+    if len(first) > 1:
+        names = " and ".join(file.name for file in first[:_SHOWN])
+        raise WeightsError(
+            f"{folder} holds several sets of shards and no index ({names}): give one file of the set, as in "
+            f"--weights {spec.name}={first[0]}"
+        )
+    return first[0] if first else None
 
 
 def _inside(folder: Path) -> str:

@@ -3,6 +3,7 @@
 HarnessError
   UsageError      what the user asked for cannot be done as asked; exit status 2
   ArtifactError   a stored artifact is missing, torn or altered
+    Damaged       it is there, but torn, altered or another one
   RunCutShort     what stages run on was lost; the same command goes on; exit status 3
 """
 
@@ -50,6 +51,15 @@ class UsageError(HarnessError):
 
 class ArtifactError(HarnessError):
     """An artifact that cannot be used; the stage that makes it has to run again."""
+
+
+class Damaged(ArtifactError):
+    """Something stored that cannot be used; the message names the place, so that a person can delete it."""
+
+    @classmethod
+    def at(cls, place: object, why: str = "") -> Damaged:
+        """The error for what lies at a path of the store."""
+        return cls(f"damaged: {place}{f' ({why})' if why else ''}; delete it and run again")
 
 
 class RunCutShort(HarnessError):

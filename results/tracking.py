@@ -8,7 +8,6 @@ are the truth: a lost database is refilled by logging them again.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -17,10 +16,11 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from results import database as databases
 from results.record import Record
 
 if TYPE_CHECKING:
@@ -40,44 +40,26 @@ _PARENT = "mlflow.parentRunId"
 _IDENTITY = ("method", "synthesizer", "engine", "backbone", "bits", "task", "track", "budget", "seed")
 
 
-_ESCAPED = re.compile("[?#%]")
-_WITH_DRIVER = "sqlite+pysqlite"
-
-
 class TrackingError(Exception):
     """The tracking database or server cannot be used: one sentence says where, why and what to do."""
-
-
-def local_uri(folder: Path) -> str:
-    """The tracking database inside a store's folder."""
-    return database_uri(folder / "mlflow.db")
-
-
-def database_uri(database: Path) -> str:
-    """The `sqlite:///` address of a file, escaped where its path has characters that mean something there.
-
-    SQLAlchemy ends the path at a question mark and reads a percent sign as the start of an escape. An escaped
-    address names the driver too: MLflow makes a folder of the escaped name for one that does not.
-    """
-    path = str(database.absolute())
-    if not _ESCAPED.search(path):
-        return f"sqlite:///{path}"
-    from sqlalchemy.engine import URL
-
-    return URL.create(_WITH_DRIVER, database=path).render_as_string()
 
 
 class Tracker:
     """Writes and reads one MLflow experiment; for the driver alone, workers never track.
 
-    `uri` is `sqlite:///FILE` or the address of a server. Nothing is opened before the first call.
+    `uri` is `sqlite:///FILE` or the address of a server. Nothing is opened before the first call. A database
+    that is damaged or half-made is refused; with `on_set_aside` it is renamed and a new one made instead, and
+    `on_set_aside` is told so in a sentence.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, on_set_aside: Callable[[str], None] | None = None) -> None:
         self._database = _database_file(uri)
-        self.uri = uri if self._database is None else database_uri(self._database)
+        self.uri = uri if self._database is None else databases.database_uri(self._database)
+        self._on_set_aside = on_set_aside
         self._client: MlflowClient | None = None
         self._experiment = ""
+        self._searches: dict[str, str] = {}
+        """Study -> id of its run."""
 
     def log(self, records: Iterable[Record], suite: str) -> int:
         """Log each record as one finished run under a suite's name; returns how many runs were written.
@@ -97,12 +79,21 @@ class Tracker:
 
     def open_search(self, study: str, facts: Mapping[str, object]) -> str:
         """Id of a search's parent run, made or found again by the study's name. Raises TrackingError."""
+        if study not in self._searches:
+            with self._session() as client:
+                found = self._search(client, f"tags.study = '{study}'")
+                tags = {"study": study, **{name: _shown(value) for name, value in facts.items()}}
+                run = found[0] if found else client.create_run(self._experiment, run_name=study, tags=tags)
+                self._searches[study] = _id_of(run)
+        return self._searches[study]
+
+    def logged_tries(self, parent: str) -> set[int]:
+        """Numbers of the tries that are logged whole under a search's run. Raises TrackingError."""
         with self._session() as client:
-            found = self._search(client, f"tags.study = '{study}'")
-            if found:
-                return _id_of(found[0])
-            tags = {"study": study, **{name: _shown(value) for name, value in facts.items()}}
-            return _id_of(client.create_run(self._experiment, run_name=study, tags=tags))
+            nested = self._search(client, f"tags.`{_PARENT}` = '{parent}'")
+        tries = [run.data.tags["try"].partition(".")[0] for run in nested if "content" in run.data.tags]
+        torn = [run.data.tags["try"].partition(".")[0] for run in nested if "content" not in run.data.tags]
+        return set(map(int, tries)) - set(map(int, torn))
 
     def log_try(self, parent: str, number: int, record: Record) -> None:
         """One try of a search as a run nested under its parent, once. Raises TrackingError.
@@ -172,10 +163,13 @@ class Tracker:
     @contextlib.contextmanager
     def _session(self) -> Iterator[MlflowClient]:
         """The opened client, under the file's lock; whatever MLflow raises becomes a TrackingError."""
+        lock = contextlib.nullcontext() if self._database is None else databases.locked(self._database)
         try:
-            with _locked(self._database), warnings.catch_warnings():
+            with lock, warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # MLflow and SQLAlchemy warn about each other
                 if self._client is None:
+                    if self._database is not None:
+                        self._make_whole(self._database)
                     self._client, self._experiment = _opened(self.uri, self._database)
                 yield self._client
         except TrackingError:
@@ -183,25 +177,60 @@ class Tracker:
         except Exception as error:  # requests, SQLAlchemy and MLflow raise unrelated kinds
             raise TrackingError(self._explained(error)) from error
 
+    def _make_whole(self, database: Path) -> None:
+        """Create the database where there is none that can be used; MLflow would fill it step by step."""
+        if databases.is_created(database):
+            fault = databases.fault_of(database)
+            if not fault:
+                return
+            if self._on_set_aside is None:
+                raise TrackingError(_unusable(database, fault))
+            kept = databases.set_aside(database)
+            self._on_set_aside(
+                f"the tracking database {database} could not be used ({fault}): it is kept as {kept.name}, "
+                "and a new one is filled from the store's records, suite by suite, when they are run or shown"
+            )
+        databases.create_whole(database, lambda uri: _opened(uri, database))
+
     def _explained(self, error: Exception) -> str:
         cause = " ".join(str(error).partition("[SQL:")[0].split())[:300] or type(error).__name__
-        if self._database is None:
+        database = self._database
+        if database is None:
             return f"the tracking server at {self.uri} cannot be used ({cause}): check --tracking-uri"
+        if isinstance(error, OSError) and error.strerror:
+            return f"the tracking database {database} cannot be written ({error.strerror})"
         if "locked" in cause:
-            return f"the tracking database {self._database} is in use elsewhere ({cause}): try again later"
-        return (
-            f"the tracking database {self._database} cannot be used ({cause}): move it away, "
-            "and it is refilled from the store's records"
-        )
+            return f"the tracking database {database} is in use elsewhere ({cause}): try again later"
+        if "disk is full" in cause:
+            return f"the tracking database {database} cannot be written (the disk is full): make room"
+        if "out-of-date database schema" in cause or "Can't locate revision" in cause:
+            return (
+                f"the tracking database {database} was made by another version of MLflow ({cause[:160]}): it "
+                "is left as it is; use that version, or move the file away, and it is refilled from the "
+                "store's records"
+            )
+        return _unusable(database, cause)
+
+
+def _unusable(database: Path, cause: str) -> str:
+    return (
+        f"the tracking database {database} cannot be used ({cause}): move it away, "
+        "and it is refilled from the store's records"
+    )
 
 
 def _opened(uri: str, database: Path | None) -> tuple[MlflowClient, str]:
-    """A client and the experiment's id; creates the database and the experiment where they are missing."""
+    """A client and the experiment's id; creates the tables and the experiment where they are missing.
+
+    `database` is the file of a local address, or the one whose place it will take.
+    """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
     # Two retries take seconds; MLflow's seven keep a user with a mistyped address waiting for minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    # A connection that outlived its call would go on with a file that was renamed or replaced since.
+    os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
     from mlflow import MlflowClient
 
     # MLflow logs the traceback of what it also raises; the user gets our sentence instead.
@@ -302,25 +331,7 @@ def _shown(value: object) -> str:
 
 def _database_file(uri: str) -> Path | None:
     """Absolute path of a sqlite database, or None for a server; other kinds raise TrackingError."""
-    scheme, slashes, path = uri.partition(":///")
-    if slashes and scheme in ("sqlite", _WITH_DRIVER):
-        if _ESCAPED.search(path):
-            from sqlalchemy.engine import make_url
-
-            path = make_url(uri).database or ""
-        return Path(path).expanduser().absolute()
-    if uri.startswith(("http://", "https://")):
-        return None
-    raise TrackingError(f"'{uri}' is no tracking address: give sqlite:///FILE or http://HOST:PORT")
-
-
-@contextlib.contextmanager
-def _locked(database: Path | None) -> Iterator[None]:
-    """Hold the database for one process: two that create it at once would leave it broken for good."""
-    if database is None:
-        yield
-        return
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with open(f"{database}.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # released with the file, also when the process dies
-        yield
+    database = databases.database_file(uri)
+    if database is None and not uri.startswith(("http://", "https://")):
+        raise TrackingError(f"'{uri}' is no tracking address: give sqlite:///FILE or http://HOST:PORT")
+    return database

@@ -126,6 +126,13 @@ class Task(ABC):
         smaller.
         """
 
+    def picture_files(self) -> Mapping[str, Path]:
+        """Printable name -> file of every picture of both splits; empty where the task reads no such files.
+
+        Raises DataError when the data is missing or broken.
+        """
+        return {}
+
     def given_folder(self) -> Path:
         """The folder the user gave; raises DataError when there is none."""
         if self.folder is None:

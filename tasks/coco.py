@@ -25,6 +25,7 @@ from tasks.image_files import (
     ReadingReport,
     Sample,
     digest,
+    files_of,
     lowest_hashes,
     read_each,
     shuffled,
@@ -74,6 +75,10 @@ class Coco(DetectionTask):
             one_in=TUNE_SHARE if split == "tune" and not from_train else 1,
             notes=(*self.data_notes(), *self._tune_notes()),
         )
+
+    def picture_files(self) -> Mapping[str, Path]:
+        """Every picture that is scored or drawn from."""
+        return files_of(self.samples)
 
     def sample_count(self, split: Split) -> int:
         """Annotated images of the split whose files are there."""

@@ -6,13 +6,14 @@ A subclass says which files there are and what their labels are.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from backbones.base import Backbone
 from tasks.base import DataError, Evaluation, EvaluationOptions, Split, SplitFacts, Task
 from tasks.classification_scoring import Batch, score
-from tasks.image_files import ReadingReport, Sample, digest, draw_images, read_batches
+from tasks.image_files import ReadingReport, Sample, digest, draw_images, files_of, read_batches
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,6 +32,10 @@ class ImageClassification(Task):
     @abstractmethod
     def facts(self, split: Split) -> SplitFacts:
         """What the split holds."""
+
+    def picture_files(self) -> Mapping[str, Path]:
+        """Every picture that is scored or drawn from."""
+        return files_of(self.samples)
 
     def folder_notes(self) -> tuple[str, ...]:
         """What was left out of the folder of pictures that is reported on: one sentence for each kind."""

@@ -10,6 +10,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from backbones.base import DataConfig
 from backbones.preprocessing.picture_files import counted, printable, some
 from backbones.preprocessing.pixels import normalized
 from backbones.preprocessing.transforms import pixel_mode, read_image
-from tasks.base import DataError
+from tasks.base import DataError, Split
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,6 +107,14 @@ def digest(samples: Iterable[Sample]) -> str:
     for sample in samples:
         found.update(os.fsencode(f"{sample.name}\0{sample.path.stat().st_size}\0{sample.label}\n"))
     return found.hexdigest()
+
+
+def files_of(samples_of: Callable[[Split], Sequence[Sample]]) -> dict[str, Path]:
+    """Printable name -> file of the samples of both splits; a tune split that cannot be used has none."""
+    found = {sample.shown: sample.path for sample in samples_of("report")}
+    with suppress(DataError):
+        found |= {sample.shown: sample.path for sample in samples_of("tune")}
+    return found
 
 
 def read_batches(

@@ -4,36 +4,86 @@
                -> pickles.py   files of torch.save
 
 Large models are stored in shards: `model.safetensors.index.json` maps each tensor's name to the file beside
-it that holds it. Knows nothing about models.
+it that holds it. Where the index is lost, the names of the shards say how many there are, and any of them
+stands for all. Knows nothing about models.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from backbones.checkpoints.kinds import Unreadable, kind_of
 from backbones.checkpoints.pickles import load_inert
 
 _INDEX_SUFFIX = ".json"
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<count>\d+)(?P<suffix>\.\w+)")
+"""`model-00001-of-00003.safetensors`."""
+_SHOWN = 3
+"""Files that a message lists."""
 
 
 def read_checkpoint(path: Path) -> object:
-    """What a file or an index holds, on the CPU; tensors of most files are read from disk only when used.
+    """What a file, an index or the shards beside one hold, on the CPU; most tensors are read when used.
 
     Raises Unreadable with the reason.
     """
-    return _read_shards(path) if path.suffix == _INDEX_SUFFIX else _read_file(path)
+    if path.suffix == _INDEX_SUFFIX:
+        return _read_shards(path)
+    shards = _shards_of(path)
+    return _merged(shards) if len(shards) > 1 else _read_file(path)
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files that hold a checkpoint: an index and its shards in order of name, or the one file.
+    """The files that hold a checkpoint: an index and its shards, shards without one, or the one file.
 
-    Raises Unreadable where an index is not valid.
+    Shards come in order of name. Raises Unreadable where an index is not valid or a shard is missing.
     """
     if path.suffix != _INDEX_SUFFIX:
-        return [path]
+        return _shards_of(path)
     return [path, *(path.parent / name for name in sorted(set(_weight_map(path).values())))]
+
+
+def first_shards(folder: Path) -> list[Path]:
+    """The first file of every set of shards in a folder, complete or not."""
+    sets: dict[tuple[str, str, str], Path] = {}
+    for file in sorted(folder.iterdir()):
+        if (match := _SHARD.fullmatch(file.name)) and int(match["count"]) > 1:
+            sets.setdefault((match["stem"], match["count"], match["suffix"]), file)
+    return list(sets.values())
+
+
+def _shards_of(path: Path) -> list[Path]:
+    """All shards of the set that the file belongs to, or the file alone; raises Unreadable."""
+    match = _SHARD.fullmatch(path.name)
+    if match is None or int(match["count"]) < 2:
+        return [path]
+    count, digits = int(match["count"]), len(match["number"])
+    names = [
+        f"{match['stem']}-{number:0{digits}}-of-{match['count']}{match['suffix']}"
+        for number in range(1, count + 1)
+    ]
+    missing = [name for name in names if not (path.parent / name).is_file()]
+    if missing:
+        listed = ", ".join(missing[:_SHOWN]) + (
+            f" and {len(missing) - _SHOWN} more" * (len(missing) > _SHOWN)
+        )
+        raise Unreadable(f"of its {count} shards {len(missing)} are missing in {path.parent}: {listed}")
+    return [path.parent / name for name in names]
+
+
+def _merged(shards: Sequence[Path]) -> dict[str, object]:
+    """What shards without an index hold together; raises Unreadable where two hold the same."""
+    merged: dict[str, object] = {}
+    for shard in shards:
+        content = _read_shard(shard)
+        for name in content:
+            if name in merged:
+                raise Unreadable(f"two of its shards hold {name}, the second is {shard.name}")
+        merged |= content
+    return merged
 
 
 def _read_file(path: Path) -> object:

@@ -15,7 +15,7 @@ from harness.errors import HarnessError, UsageError
 from harness.execution.ensure import ensure
 from harness.execution.schedulers.inline import InlineScheduler
 from harness.planning.request import Request
-from harness.planning.session import load_plugins, open_workbench
+from harness.planning.session import Workbench, load_plugins, open_workbench
 from harness.planning.stage_builder import StageBuilder
 from harness.stages.base import RunContext, Stage
 from harness.stages.rebuild import stored_student
@@ -55,10 +55,12 @@ class ImageSets:
     """backbone, bits, engine, budget and seed of the analysis."""
     batch_size: int
     """Images per forward pass."""
+    notes: tuple[str, ...] = ()
+    """What the user should know about how the request was understood."""
 
 
-def open_analysis(request: Request) -> tuple[StageBuilder, RunContext]:
-    """The stage builder and context of an analysis; raises UsageError with what is wrong with the request."""
+def open_analysis(request: Request) -> Workbench:
+    """The stage builder, context and notes of an analysis; raises UsageError with what is wrong."""
     return open_workbench(_completed(request))
 
 
@@ -68,7 +70,7 @@ def fetch(request: Request, console: Console) -> ImageSets:
     Without a suite: psaq_vit and mimiq at w4a4 under budget fast. `console` shows the stages that run.
     Raises UsageError for wrong requests, HarnessError when there are no real images to compare with.
     """
-    builder, context = open_analysis(request)
+    builder, context, notes = open_analysis(request)
     suite = builder.suite
     backbone, bits, engine, seed = suite.backbones[0], suite.bits[0], suite.engines[0], suite.seeds[0]
     try:
@@ -95,7 +97,7 @@ def fetch(request: Request, console: Console) -> ImageSets:
         "budget": suite.budget,
         "seed": seed,
     }
-    return ImageSets(teacher, sets, tuple(failures), settings, context.batch_size)
+    return ImageSets(teacher, sets, tuple(failures), settings, context.batch_size, notes)
 
 
 def _completed(request: Request) -> Request:

@@ -68,7 +68,10 @@ def analyze(
         faults.append(f"--output {shown.output}: a file is in the place of the folder")
     refuse_together(faults, lambda: open_analysis(request))
     progress = progress_console()
-    analysis = analyse(fetch(request, progress), measurement.images)
+    image_sets = fetch(request, progress)
+    for note in image_sets.notes:
+        progress.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    analysis = analyse(image_sets, measurement.images)
     sys.stdout.write(render(analysis, shown.format, output_console()))
     folder.mkdir(parents=True, exist_ok=True)
     written = ", ".join(map(str, save_plots(analysis, folder)))

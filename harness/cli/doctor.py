@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import random
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 from backbones import SPECS
+from backbones.preprocessing.picture_files import counted
+from backbones.preprocessing.transforms import is_readable
 from harness.cli.options import with_options
 from harness.cli.terminal import output_console
-from harness.planning.request import Places
+from harness.planning.request import Places, option
 from harness.planning.run_context import find_weight_files
+from harness.store import open_store
 from harness.suites.locations import Locations, find_locations
 from results.tables import Column, FittedTable
 from tasks.base import DataError
@@ -29,16 +38,32 @@ _PACKAGES = (
 )
 
 
+_SAMPLE = 200
+"""Pictures of a task that are decoded unless all are: seconds, where a whole data set takes an hour."""
+
 Row = tuple[str, str, str]
 """What was looked at, its state, and how to get what is missing."""
 
 
-@with_options(Places)
-def doctor(places: Places) -> None:
+@dataclass(frozen=True)
+class DoctorOptions:
+    """How closely the data are looked at."""
+
+    panel: ClassVar[str] = "What to check"
+    all_images: bool = option(
+        False,
+        "--all-images",
+        help=f"Decode every picture of the given data, not only {_SAMPLE} of each task.",
+    )
+
+
+@with_options(Places, DoctorOptions)
+def doctor(places: Places, options: DoctorOptions) -> None:
     """Check this machine: packages, devices, data, weights and the store; say how to get what is missing."""
     found = find_locations(places.data, places.weights, places.store, places.config)
     table = FittedTable([Column(name) for name in ("what", "state", "how to get it")], "harness doctor")
-    for row in (*_packages(), *_devices(), *_data(found), *_weights(found), _store(found)):
+    count = None if options.all_images else _SAMPLE
+    for row in (*_packages(), *_devices(), *_data(found, count), *_weights(found), _store(found)):
         table.add(*row)
     output_console().print(table)
 
@@ -68,7 +93,8 @@ def _devices() -> list[Row]:
     return rows
 
 
-def _data(places: Locations) -> list[Row]:
+def _data(places: Locations, count: int | None) -> list[Row]:
+    """A row per task; `count` of its pictures are decoded, or all."""
     rows = []
     for name in task_names():
         task_class = get_task(name)
@@ -79,11 +105,28 @@ def _data(places: Locations) -> list[Row]:
             )
             continue
         try:
-            facts = task_class(places.data.get(where or "")).facts("report")
-            rows.append((f"data {name}", f"{facts.sample_count} images to report on", "; ".join(facts.notes)))
+            task = task_class(places.data.get(where or ""))
+            facts = task.facts("report")
+            decoded, broken = _decoded(task.picture_files(), count)
+            state = "; ".join((f"{facts.sample_count} images to report on", *decoded))
+            rows.append((f"data {name}", state, "; ".join((*broken, *facts.notes))))
         except DataError as error:
             rows.append((f"data {name}", "not usable", str(error)))
     return rows
+
+
+def _decoded(files: Mapping[str, Path], count: int | None) -> tuple[list[str], list[str]]:
+    """Decode `count` of the pictures, always the same, or all: how many were, and which do not decode."""
+    if not files:
+        return [], []
+    drawn = count is not None and count < len(files)
+    names = sorted(random.Random(0).sample(sorted(files), count) if drawn and count else files)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        good = list(pool.map(is_readable, (files[name] for name in names)))
+    broken = [name for name, is_good in zip(names, good, strict=True) if not is_good]
+    some = f"{len(names)} of {len(files)} pictures decoded, all with --all-images"
+    said = some if drawn else f"all {len(files)} pictures decoded"
+    return [said], [counted("pictures that do not decode", broken)] if broken else []
 
 
 def _weights(places: Locations) -> list[Row]:
@@ -101,10 +144,7 @@ def _weights(places: Locations) -> list[Row]:
 
 
 def _store(places: Locations) -> Row:
-    parent = places.store
-    while not parent.exists():
-        parent = parent.parent
-    if not os.access(parent, os.W_OK):
+    if not open_store(places.store).is_writable():
         return "store", f"{places.store} cannot be written", "--store DIR, or HARNESS_STORE=DIR"
     state = "exists" if places.store.exists() else "will be made"
     return "store", f"{places.store} ({state})", ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,9 +61,13 @@ def show_leaderboard(rows: Rows, places: Places, options: LeaderboardOptions, tr
 
 
 def _records(session: Session, tracking: Tracking) -> Sequence[Record]:
-    """The store's records; where one has no result, the tracked one stands in."""
+    """The store's records; for one without a result the tracked one stands in, unless it is damaged."""
     records = records_of(session.plan, session.store)
-    if tracking.uri is None and not os.access(session.store.root, os.W_OK):
+
+    def there(key: str) -> bool:
+        return session.store.place(key).exists()
+
+    if tracking.is_read_only(session.store.root):
         return records  # nothing can be refilled, and MLflow opens no database that is read-only
     try:
         tracker = tracking.tracker(session.store.root)
@@ -73,4 +76,4 @@ def _records(session: Session, tracking: Tracking) -> Sequence[Record]:
         tracked = {record.trial: record for record in tracker.load(session.suite.name)}
     except TrackingError as error:
         raise UsageError(str(error)) from None
-    return [tracked.get(record.trial, record) if record.status != "ok" else record for record in records]
+    return [tracked.get(r.trial, r) if r.status != "ok" and not there(r.trial) else r for r in records]

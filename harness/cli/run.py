@@ -71,19 +71,19 @@ def _report(
     session: Session, request: Request, outcome: RunOutcome, tracking: Tracking, console: Console
 ) -> None:
     """Track and show the records, then say what was run, where it is, and how to see it again."""
+    store = session.store
     try:
-        tracker = tracking.tracker(session.store.root)
-        tracker.log(outcome.records, session.suite.name)
+        kept = _tracked(session, outcome, tracking)
     except TrackingError as error:
-        raise HarnessError(f"the records are safe in {session.store.root}, but {error}") from None
+        raise HarnessError(f"the records are safe in {store.root}, but {error}") from None
     finally:
         print(render(board_of(outcome.records), "table", console=console))
-    pictures = save_detection_pictures(session)
+    pictures = save_detection_pictures(session) if store.is_writable() else None
     lines = [
         *(f"note: {note}" for note in outcome.notes),
         *(f"Traceback: {_briefly(file)}" for file in outcome.tracebacks),
         f"{outcome.stages_run} stages run, {outcome.stages_cached} cached.",
-        f"Written: {session.store.root} (MLflow: {tracker.uri})",
+        kept,
         *([f"Pictures: {pictures}"] if pictures else []),
         f"Again, or as md, csv, json, latex, html: harness leaderboard {narrowing(request, tracking)}",
     ]
@@ -93,3 +93,13 @@ def _report(
 def _briefly(file: Path) -> str:
     """The path as seen from the working folder where it lies in it."""
     return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)
+
+
+def _tracked(session: Session, outcome: RunOutcome, tracking: Tracking) -> str:
+    """Track the records where that can be; a sentence on where they are. Raises TrackingError."""
+    root = session.store.root
+    if tracking.is_read_only(root):
+        return f"Read: {root}; nothing could be recorded in MLflow, since the store cannot be written"
+    tracker = tracking.tracker(root)
+    tracker.log(outcome.records, session.suite.name)
+    return f"{'Written' if session.store.is_writable() else 'Read'}: {root} (MLflow: {tracker.uri})"

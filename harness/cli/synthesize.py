@@ -67,6 +67,8 @@ def synthesize(rows: Rows, synthesis: Synthesis, places: Places, machine: Machin
     (method,), (backbone,) = rows.methods, rows.backbones
     found = synthetic_images(request, console)
     save_grid(found.images[: picture.count], SPECS[backbone].data, Path(picture.output))
+    for note in found.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
     losses = ", ".join(f"{name} {setting(value)}" for name, value in found.final_losses.items())
     console.print(
         f"{len(found.images)} images of {method} for {backbone} ({duration(found.seconds)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import typer
@@ -16,13 +17,14 @@ from harness.cli.stopping import stoppable
 from harness.cli.terminal import output_console
 from harness.cli.tracking import Tracking
 from harness.cli.tuning_report import print_board, print_closing, print_tuned
-from harness.errors import Faults, UsageError
+from harness.errors import Faults, HarnessError, UsageError
 from harness.execution.schedulers.base import Scheduler
 from harness.planning.request import Machine, Places, Request, Rows, option
 from harness.planning.session import open_workbench
 from harness.tuning.options import TuneOptions
 from harness.tuning.preparation import unknown_words
 from harness.tuning.tune import final_suite, measure_final, tune_method, write_suite
+from results.tracking import TrackingError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -102,7 +104,9 @@ def _tune(
     request: Request, options: TuneOptions, scheduler: Scheduler, tracking: Tracking, console: Console
 ) -> bool:
     """Search, report, measure; whether every trial of the final comparison has a result."""
-    builder, context = open_workbench(request)
+    builder, context, notes = open_workbench(request)
+    for note in notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
     tracker = tracking.tracker(context.store)
     found = []
     for method in builder.suite.methods:
@@ -115,17 +119,31 @@ def _tune(
         )
         print_tuned(tuned, console)
         found.append(tuned)
+    untracked = next((tuned.untracked for tuned in found if tuned.untracked), "")
     if all(tuned.best is None for tuned in found):
+        _raise_untracked(untracked, context.store)
         return False
     name = f"{builder.suite.name}-tuned" if options.equally else f"{found[0].study}-final"
     suite = final_suite(builder.suite, found, options.final_seeds, name)
     session, outcome = measure_final(suite, request, scheduler, console, with_anchors=options.equally)
-    tracker.log(outcome.records, suite.name)
+    try:
+        tracker.log(outcome.records, suite.name)
+    except TrackingError as error:
+        untracked = str(error)
     print_board(outcome, console)
     path = context.store / "studies" / f"{name}.yaml"
     write_suite(path, suite)
     print_closing(session, path, found, tracker.uri, console)
+    _raise_untracked(untracked, context.store)
     return outcome.all_good
+
+
+def _raise_untracked(why: str, store: Path) -> None:
+    """Raise HarnessError where MLflow lacks tries or the comparison; nothing else is lost."""
+    if why:
+        raise HarnessError(
+            f"tries and results are safe in {store}, but {why}; the same command with --resume tracks them"
+        )
 
 
 def _whole_numbers(words: Sequence[str]) -> tuple[int, ...]:

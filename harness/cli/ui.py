@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -20,21 +20,24 @@ from harness.cli.stopping import terminate_as_interrupt
 from harness.errors import UsageError
 from harness.planning.request import Places
 from harness.suites.locations import find_locations
-from results.tracking import database_uri
+from results.database import copied, database_of, database_uri, fault_of, is_created, is_writable
 
 
 @with_options(Places, only=("store", "config"))
 def ui(places: Places, port: int = typer.Option(5000, min=1, max=65535, help="Port on localhost.")) -> None:
     """Open MLflow's web interface on the records, on localhost; Ctrl-C ends it."""
-    database = find_locations(store=places.store, config=places.config).store / "mlflow.db"
+    database = database_of(find_locations(store=places.store, config=places.config).store)
     if not database.is_file():
         raise UsageError(f"no records at {database}: run a suite first, or give --store DIR")
     _refuse_busy(port)
     with contextlib.ExitStack() as stack:
-        if not os.access(database, os.W_OK) or not os.access(database.parent, os.W_OK):
-            database = _copied(database, Path(stack.enter_context(tempfile.TemporaryDirectory())))
-        print(f"MLflow on {database}: http://127.0.0.1:{port}", flush=True)
-        code = _served(database, port)
+        served, said = database, ""
+        if not is_writable(database):
+            served = copied(database, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+            said = f" (a copy, {served}, since the store cannot be written)"
+        _refuse_broken(served, database)
+        print(f"MLflow on {database}{said}: http://127.0.0.1:{port}", flush=True)
+        code = _served(served, port)
     raise typer.Exit(code)
 
 
@@ -49,9 +52,17 @@ def _refuse_busy(port: int) -> None:
             raise UsageError(f"port {port} cannot be used ({reason}): give another one with --port") from None
 
 
-def _copied(database: Path, folder: Path) -> Path:
-    """A copy of the database of a store that cannot be written: MLflow opens none that is read-only."""
-    return Path(shutil.copyfile(database, folder / database.name))
+def _refuse_broken(served: Path, database: Path) -> None:
+    """Raise UsageError where MLflow's server would end with a traceback; no suite is named to refill it."""
+    try:
+        fault = fault_of(served) if is_created(served) else "it is empty"
+    except sqlite3.Error as error:
+        raise UsageError(f"the tracking database {database} cannot be read ({error})") from None
+    if fault:
+        raise UsageError(
+            f"the tracking database {database} cannot be used ({fault}): `harness leaderboard --suite NAME` "
+            "sets it aside and fills a new one from the store's records"
+        )
 
 
 def _served(database: Path, port: int) -> int:

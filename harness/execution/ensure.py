@@ -10,6 +10,7 @@ from harness.execution.progress_view import RunView
 from harness.execution.schedulers.base import Scheduler, Work
 from harness.planning.run_context import cores
 from harness.stages.base import RunContext, Stage, StageResult
+from harness.stages.kinds import is_made
 from harness.store import Store
 
 if TYPE_CHECKING:
@@ -31,9 +32,10 @@ def ensure(
     The scheduler is used only if there are any. The view counts `cached` further stages as there already, and
     `later` ones as waiting.
     """
-    missing = [stage for stage in stages if not store.holds(stage.key)]
+    missing = [stage for stage in stages if not is_made(stage, store)]
     if not missing:
         return {}
+    say_damaged(missing, store, console)
     slots = max(1, cores() // context.threads)
     for stage in missing:
         store.clear_progress(stage.key)  # left by a process that was killed; one that lives says it anew
@@ -44,6 +46,14 @@ def ensure(
             return scheduler.run(work)
         finally:
             store.add_timings(view.time_left.seen)
+
+
+def say_damaged(missing: Sequence[Stage], store: Store, console: Console) -> None:
+    """Name those of the missing stages of which something lies in the store that cannot be used."""
+    for stage in missing:
+        # Looked at again: another process may have made it since.
+        if store.place(stage.key).exists() and not is_made(stage, store):
+            console.print(f"artifact {stage.key} ({stage.label}) is damaged and is made anew", markup=False)
 
 
 def require(stage: Stage, context: RunContext, store: Store, scheduler: Scheduler, console: Console) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +13,8 @@ from harness.execution.full_precision_gate import full_precision_gate
 from harness.execution.schedulers.base import Scheduler
 from harness.planning.session import Session
 from harness.reporting.records import records_of
-from harness.stages.base import Stage
 from harness.stages.facts import evaluation_facts
+from harness.stages.kinds import is_made
 from results.record import Record
 
 if TYPE_CHECKING:
@@ -46,9 +45,9 @@ def run_session(
 
     Raises UsageError when weights do not load or do not have the accuracy they should.
     """
-    session.store.create()
     missing = session.plan.missing(session.store)
-    _say_damaged(session, missing, console)
+    if missing:
+        session.store.create()
     notes = list(session.notes)
     cached = len(session.plan.stages) - len(missing)
     reference_keys = {stage.key for stage in session.plan.references().values()}
@@ -69,7 +68,7 @@ def _gate(session: Session, allow_fp_mismatch: bool) -> list[str]:
     faults: list[str] = []
     for backbone, stage in session.plan.references().items():
         failure = session.store.failure(stage.key)
-        if failure is not None and not session.store.holds(stage.key):
+        if failure is not None and not is_made(stage, session.store):
             file = session.store.traceback_file(stage.key)
             where = f" (traceback: {file})" if file else ""
             faults.append(f"{backbone}: the full-precision evaluation failed: {failure['reason']}{where}")
@@ -82,9 +81,3 @@ def _gate(session: Session, allow_fp_mismatch: bool) -> list[str]:
     if faults:
         raise UsageError.of(faults)
     return notes
-
-
-def _say_damaged(session: Session, missing: Sequence[Stage], console: Console) -> None:
-    for stage in missing:
-        if session.store.is_damaged(stage.key):
-            console.print(f"artifact {stage.key} ({stage.label}) is damaged and is made anew", markup=False)

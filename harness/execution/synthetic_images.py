@@ -28,6 +28,8 @@ class StoredImages:
     final_losses: Mapping[str, float]
     seconds: float
     """What their synthesis took when it ran."""
+    notes: tuple[str, ...]
+    """What the user should know about how the request was understood."""
 
 
 def synthetic_images(request: Request, console: Console) -> StoredImages:
@@ -35,7 +37,7 @@ def synthetic_images(request: Request, console: Console) -> StoredImages:
 
     Raises UsageError for wrong requests and HarnessError when the synthesis fails.
     """
-    builder, context = open_workbench(request)
+    builder, context, notes = open_workbench(request)
     name, backbone, seed = request.rows.methods[0], builder.suite.backbones[0], builder.suite.seeds[0]
     method = get_method(name)
     if method.synthesizer is None:
@@ -52,4 +54,5 @@ def synthetic_images(request: Request, console: Console) -> StoredImages:
         images=store.tensors(stage.key)["images"],
         final_losses=facts.final_losses,
         seconds=facts.cost.synthesis_seconds or 0.0,
+        notes=notes,
     )

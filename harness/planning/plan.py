@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.stages.base import Stage
+from harness.stages.kinds import is_made
 from harness.store import Store
 from harness.suites.suite import Suite
 from results.record import TrialIdentity
@@ -63,7 +64,7 @@ class Plan:
         def visit(key: str) -> bool:
             """Whether the stage has to run; visits parents only then."""
             if key not in needed:
-                needed[key] = not store.holds(key)
+                needed[key] = not is_made(self.stages[key], store)
                 if needed[key]:
                     for parent in (*self.stages[key].parents.values(), *self.stages[key].after):
                         visit(parent)

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from backbones import SPECS, sha256_of_weights
 from harness.errors import Faults, UsageError
@@ -75,7 +76,16 @@ def open_outline(request: Request) -> Session:
     return _planned(request, _checked(request, needs_data=True, outline=True))
 
 
-def open_workbench(request: Request) -> tuple[StageBuilder, RunContext]:
+class Workbench(NamedTuple):
+    """A checked request without a plan."""
+
+    builder: StageBuilder
+    context: RunContext
+    notes: tuple[str, ...]
+    """What the user should know about how the request was understood."""
+
+
+def open_workbench(request: Request) -> Workbench:
     """A stage builder without a plan: for the request's suite, or where it names none for its one backbone.
 
     Raises UsageError with every fault.
@@ -84,7 +94,9 @@ def open_workbench(request: Request) -> tuple[StageBuilder, RunContext]:
     context = checked.context
     if request.machine.cpus_per_trial is None:
         context = dataclasses.replace(context, threads=cores())
-    return StageBuilder(checked.suite, checked.weights_sha256, checked.facts), context
+    return Workbench(
+        StageBuilder(checked.suite, checked.weights_sha256, checked.facts), context, checked.notes
+    )
 
 
 def session_of(
@@ -140,7 +152,7 @@ def _checked(request: Request, *, needs_data: bool = False, outline: bool = Fals
     faults += _weight_faults(weights, places, everywhere=not faults and not outline)
     faults.raise_any()
     assert facts is not None  # an unknown task is a fault
-    hashes = {name: sha256_of_weights(path) for name, path in weights.found.items()}
+    hashes = {name: sha256_of_weights(name, path) for name, path in weights.found.items()}
     return _Checked(
         suite,
         run_context(request.machine, places, weights, plugin_files()),

@@ -24,6 +24,7 @@ from harness.planning.plan import Trial
 from harness.planning.session import Session
 from harness.reporting.image_grids import Box, from_pixels, pictures_of, save_rows, with_boxes
 from harness.stages.base import Stage
+from harness.stages.kinds import is_made
 from tasks.detection import SHOWN, DetectionTask, Scene
 from tasks.detection_scoring import CONFIDENT
 from tasks.image_files import ReadingReport
@@ -60,7 +61,7 @@ def _save_comparisons(
 ) -> None:
     """One sheet per bit-width of a backbone."""
     store = session.store
-    if not store.holds(reference.key):
+    if not is_made(reference, store):
         return
     data = SPECS[backbone].data
     scenes = list(itertools.islice(task.scenes("report", data, ReadingReport()), SHOWN))
@@ -79,7 +80,7 @@ def _first_seeds(session: Session, backbone: str, bits: str) -> list[Trial]:
     first: dict[tuple[str, ...], Trial] = {}
     for trial in session.plan.trials:
         wanted = trial.quantization and (trial.backbone, trial.bits) == (backbone, bits)
-        if wanted and session.store.holds(trial.evaluation):
+        if wanted and is_made(session.plan.stages[trial.evaluation], session.store):
             settings = json.dumps(trial.settings, sort_keys=True)
             first.setdefault((trial.method, trial.engine, settings), trial)
     return list(first.values())
@@ -118,7 +119,7 @@ def _save_syntheses(session: Session, task: DetectionTask, folder: Path) -> None
     drawn: dict[str, str] = {}
     for trial in session.plan.trials:
         key = trial.synthesis or trial.quantization
-        if key is None or key in drawn.values() or not session.store.holds(key):
+        if key is None or key in drawn.values() or not is_made(session.plan.stages[key], session.store):
             continue
         stored = session.store.tensors(key)
         pictures = pictures_of(stored["images"][:_SYNTHESIZED], SPECS[trial.backbone].data)

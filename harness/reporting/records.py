@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
-from harness.errors import ArtifactError
+from harness.errors import ArtifactError, Damaged
 from harness.planning.plan import Plan, Trial
 from harness.stages.evaluate import OUTCOMES
 from harness.stages.facts import EvaluationFacts, evaluation_facts
 from harness.store import Store
 from results.metrics import compared_with_itself
-from results.record import Record
+from results.record import Record, Status
 from results.statistics import pack_outcomes, pack_scores
 
 
 def records_of(plan: Plan, store: Store) -> list[Record]:
-    """One record per trial, in plan order; a trial without a result has status and reason instead."""
+    """One record per trial, in plan order; a trial without a result has status and reason instead.
+
+    What is damaged in the store costs the rows that need it.
+    """
     references = {backbone: _facts(store, stage.key) for backbone, stage in plan.references().items()}
     return [_record(plan, trial, store, references.get(trial.backbone)) for trial in plan.trials]
 
 
 def _record(plan: Plan, trial: Trial, store: Store, reference: EvaluationFacts | None) -> Record:
-    facts = _facts(store, trial.evaluation)
-    if facts is None:
-        return Record(**trial.identity(), **_failure(plan, trial, store), protocol=dict(trial.protocol))
+    try:
+        facts = evaluation_facts(store, trial.evaluation)
+        outcomes, scores = _per_image(store, trial.evaluation, facts.metric)
+    except ArtifactError as error:
+        is_damaged = isinstance(error, Damaged)
+        why = {"status": "failed", "reason": str(error)} if is_damaged else _failure(plan, trial, store)
+        return Record(**trial.identity(), **why, protocol=dict(trial.protocol))
     metrics = dict(facts.metrics)
     if trial.method == "fp32":
         metrics |= {name: exact for name, exact in compared_with_itself().items() if name in metrics}
-    outcomes, scores = _per_image(store, trial.evaluation, facts.metric)
     return Record(
         **trial.identity(),
         status="ok",
@@ -62,7 +68,8 @@ def _failure(plan: Plan, trial: Trial, store: Store) -> dict[str, Any]:
     for key in filter(None, (trial.synthesis, trial.quantization, trial.evaluation)):
         failure = store.failure(key)
         if failure is not None:
-            return {"status": failure["status"], "reason": f"{plan.stages[key].kind}: {failure['reason']}"}
+            status = failure["status"] if failure["status"] in get_args(Status) else "failed"
+            return {"status": status, "reason": f"{plan.stages[key].kind}: {failure['reason']}"}
     return {"status": "missing", "reason": "not run yet"}
 
 

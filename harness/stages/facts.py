@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from harness.errors import ArtifactError
+from harness.errors import Damaged
 from harness.store import Store
 
 if TYPE_CHECKING:
@@ -184,11 +184,12 @@ def write_artifact(
 
 
 def read_facts(store: Store, key: str, kind: type[AnyFacts]) -> AnyFacts:
-    """The facts of an artifact; raises ArtifactError when it is absent, damaged or of another kind."""
+    """The facts of an artifact; raises ArtifactError when absent, Damaged when of another kind too."""
+    meta = store.meta(key)
     try:
-        return kind.from_json(store.meta(key).get("facts"))
+        return kind.from_json(meta.get("facts"))
     except ValueError as error:
-        raise ArtifactError(f"artifact {key} is damaged: {error}") from None
+        raise Damaged.at(store.place(key), str(error)) from None
 
 
 def evaluation_facts(store: Store, key: str) -> EvaluationFacts:

@@ -10,12 +10,14 @@ import importlib
 from dataclasses import dataclass
 
 from backbones.names import suggestion
+from harness.errors import ArtifactError
 from harness.stages.agreement import agree
-from harness.stages.base import StageFunction
+from harness.stages.base import Stage, StageFunction
 from harness.stages.evaluate import evaluate
-from harness.stages.facts import EvaluationFacts, Facts, StudentFacts, SynthesisFacts
+from harness.stages.facts import EvaluationFacts, Facts, StudentFacts, SynthesisFacts, read_facts
 from harness.stages.quantize import quantize
 from harness.stages.synthesize import synthesize
+from harness.store import Store
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,21 @@ def register_kind(kind: StageKind) -> None:
 def unregister_kind(name: str) -> None:
     """Forget a kind; nothing happens where it is not known."""
     _kinds.pop(name, None)
+
+
+def is_made(stage: Stage, store: Store) -> bool:
+    """Whether the stage's artifact is there, whole, and one of the stage's kind.
+
+    A kind that this process does not know is not looked into: its workers do.
+    """
+    if stage.kind not in _kinds:
+        return store.holds(stage.key)
+    try:
+        store.verify(stage.key)
+        read_facts(store, stage.key, _kinds[stage.kind].facts)
+    except ArtifactError:
+        return False
+    return True
 
 
 def load_kinds(module: str) -> None:

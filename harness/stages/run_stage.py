@@ -14,7 +14,7 @@ from collections.abc import Callable
 from harness.errors import one_line, printable
 from harness.stages.base import Artifact, RunContext, Stage, StageResult, Status
 from harness.stages.facts import write_artifact
-from harness.stages.kinds import get_kind, load_kinds
+from harness.stages.kinds import get_kind, is_made, load_kinds
 from harness.stages.progress import StageProgress, StageStopped, StageTimedOut
 from harness.store import Store, open_store
 from methods.registry import load_entry_points, load_plugin
@@ -38,7 +38,7 @@ def run_stage(
     """
     store = open_store(context.store).create()
     with store.claim(stage.key, {**dataclasses.asdict(context.claimant), "since": time.time()}):
-        if store.holds(stage.key):
+        if is_made(stage, store):
             return StageResult(stage.key, "cached")
         start = time.perf_counter()  # waiting for another process is no part of it
         try:

@@ -17,8 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import ArtifactError
-from harness.store.files import locked, note_of_holder, read_json, store_faults, write_json, write_text
+from harness.errors import ArtifactError, Damaged
+from harness.store.files import (
+    locked,
+    note_of_holder,
+    read_mapping,
+    store_faults,
+    write_json,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,23 +50,23 @@ class ArtifactFolder:
             shutil.rmtree(partial, ignore_errors=True)
 
     def meta(self, key: str) -> dict[str, Any]:
-        """The artifact's description; raises ArtifactError when it is absent, torn or altered."""
+        """The artifact's description; raises ArtifactError when absent, Damaged when torn or altered."""
         description: dict[str, Any] = self._body(key)["meta"]
         return description
 
     def tensors(self, key: str) -> dict[str, Tensor]:
-        """The artifact's tensors, on the CPU; raises ArtifactError when they fail their checksum."""
+        """The artifact's tensors, on the CPU; raises as `verify` does."""
         from safetensors.torch import load_file
 
         self.verify(key)
         return load_file(self._folder(key) / "data.safetensors")
 
     def verify(self, key: str) -> None:
-        """Raise ArtifactError unless the artifact is there, whole and unaltered."""
+        """Raise ArtifactError unless the artifact is there, Damaged unless it is whole and unaltered."""
         body = self._body(key)
         data = self._folder(key) / "data.safetensors"
         if not data.is_file() or _sha256(data) != body["data_sha256"]:
-            raise ArtifactError(f"artifact {key} does not match its checksum")
+            raise Damaged.at(data)
 
     def holds(self, key: str) -> bool:
         """Whether a usable artifact is there."""
@@ -73,8 +80,12 @@ class ArtifactFolder:
         """Whether something lies under the key that cannot be used."""
         return self._folder(key).exists() and not self.holds(key)
 
+    def place(self, key: str) -> Path:
+        """The artifact's folder."""
+        return self._folder(key)
+
     def write_failure(self, key: str, failure: Mapping[str, Any], traceback: str = "") -> None:
-        """Remember why a stage failed; raises UsageError where the store cannot be written."""
+        """Remember `status` and `reason`; raises UsageError where the store cannot be written."""
         with store_faults(self.root):
             if traceback:
                 write_text(self._traceback(key), traceback)
@@ -84,8 +95,13 @@ class ArtifactFolder:
 
     def failure(self, key: str) -> dict[str, Any] | None:
         """Why the stage failed when it last ran; None where it did not."""
-        failure: dict[str, Any] | None = read_json(self._failure(key))
-        return failure
+        path = self._failure(key)
+        if not path.exists():
+            return None
+        failure = read_mapping(path)
+        if isinstance(failure.get("status"), str) and isinstance(failure.get("reason"), str):
+            return failure
+        return {"status": "failed", "reason": str(Damaged.at(path))}
 
     def traceback_file(self, key: str) -> Path | None:
         """Where the traceback of a stage that failed lies; None where there is none."""
@@ -133,13 +149,16 @@ class ArtifactFolder:
         path = self._folder(key) / "meta.json"
         try:
             body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            intact = body["meta_sha256"] == _digest(body["meta"])
+            intact = body["meta_sha256"] == _digest(body["meta"]) and "data_sha256" in body
+            intact &= isinstance(body["meta"], dict)
         except FileNotFoundError:
+            if self._folder(key).exists():
+                raise Damaged.at(path) from None
             raise ArtifactError(f"no artifact {key}") from None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             intact = False
         if not intact:
-            raise ArtifactError(f"the description of artifact {key} is torn or altered")
+            raise Damaged.at(path)
         return body
 
 

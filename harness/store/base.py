@@ -26,15 +26,15 @@ class Artifacts(Protocol):
         ...
 
     def meta(self, key: str) -> dict[str, Any]:
-        """The artifact's description; raises ArtifactError when it is absent, torn or altered."""
+        """The artifact's description; raises ArtifactError when absent, Damaged when torn or altered."""
         ...
 
     def tensors(self, key: str) -> dict[str, Tensor]:
-        """The artifact's tensors, on the CPU; raises ArtifactError when they fail their checksum."""
+        """The artifact's tensors, on the CPU; raises as `verify` does."""
         ...
 
     def verify(self, key: str) -> None:
-        """Raise ArtifactError unless the artifact is there, whole and unaltered."""
+        """Raise ArtifactError unless the artifact is there, Damaged unless it is whole and unaltered."""
         ...
 
     def holds(self, key: str) -> bool:
@@ -45,12 +45,19 @@ class Artifacts(Protocol):
         """Whether something lies under the key that cannot be used."""
         ...
 
+    def place(self, key: str) -> Path:
+        """Where the artifact lies or would lie, for a person who has to look at it or delete it."""
+        ...
+
     def write_failure(self, key: str, failure: Mapping[str, Any], traceback: str = "") -> None:
-        """Remember why a stage failed, and where in the code; an earlier failure is replaced whole."""
+        """Remember `status` and `reason`, and where in the code; an earlier failure is replaced whole."""
         ...
 
     def failure(self, key: str) -> dict[str, Any] | None:
-        """Why the stage failed when it last ran; None where it did not."""
+        """Why the stage failed when it last ran; None where it did not.
+
+        `status` and `reason` are always there: what was stored and cannot be read is a failure that says so.
+        """
         ...
 
     def traceback_file(self, key: str) -> Path | None:
@@ -135,4 +142,8 @@ class Store(Artifacts, Signals, Timings, Protocol):
 
     def create(self) -> Store:
         """This store, ready to be written; raises UsageError where that is not allowed."""
+        ...
+
+    def is_writable(self) -> bool:
+        """Whether anything can be kept in it, there or to be made; reading asks for nothing."""
         ...

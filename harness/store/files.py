@@ -47,12 +47,13 @@ def write_json(path: Path, value: Any, *, indent: int | None = None, durable: bo
     write_text(path, json.dumps(value, indent=indent), durable=durable)
 
 
-def read_json(path: Path) -> Any:
-    """The value in a JSON file; None where the file is missing or no JSON."""
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where the file is missing, no JSON, or holds anything else."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 @contextlib.contextmanager

@@ -15,6 +15,8 @@ STORE/pictures/SUITE/                                  written by `harness.repor
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import dataclass
 
 from harness.store.artifacts import ArtifactFolder
@@ -34,4 +36,13 @@ class FolderStore(ArtifactFolder, SignalFolder, TimingsFile):
         with store_faults(self.root):
             for name in _FOLDERS:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
+            if not self.is_writable():
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self.root))
         return self
+
+    def is_writable(self) -> bool:
+        """Whether the folder, or the nearest one above it that is there, may be written."""
+        folder = self.root
+        while not folder.exists():
+            folder = folder.parent
+        return os.access(folder, os.W_OK)

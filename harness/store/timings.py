@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.store.files import locked, read_json, write_json
+from harness.store.files import locked, read_mapping, write_json
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,9 @@ class TimingsFile:
 
     def timings(self) -> dict[str, float]:
         """Seconds that a stage took, by `Stage.timing_name`, as seen on this store."""
-        seen: dict[str, float] = read_json(self.root / "timings.json") or {}
-        return seen
+        seen = read_mapping(self.root / "timings.json")
+        # An estimate is worth no error: what a damaged file holds instead of seconds is passed over.
+        return {name: float(v) for name, v in seen.items() if type(v) in (int, float) and math.isfinite(v)}
 
     def add_timings(self, seen: Mapping[str, float]) -> None:
         """Merge new timings; the latest wins."""

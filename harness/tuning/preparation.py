@@ -124,7 +124,7 @@ def prepare(request: Request, options: TuneOptions) -> Preparation:
     faults = unknown_words(options)
     if faults:
         raise UsageError.of(faults)
-    builder, context = open_workbench(request)
+    builder, context, _ = open_workbench(request)
     subject = _subject(builder, options, context.device)
     space = declared_space(
         subject.method,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.execution.schedulers.base import (
     Event,
@@ -26,6 +26,7 @@ from harness.planning.plan import Plan, Trial
 from harness.planning.stage_builder import StageBuilder
 from harness.stages.base import RunContext, Stage
 from harness.stages.facts import evaluation_facts
+from harness.stages.kinds import is_made
 from harness.store import open_store
 from harness.tuning import studies
 from harness.tuning.objectives import quality_of, values_of
@@ -121,6 +122,7 @@ class Search:
         *,
         on_end: Callable[[Ended], None],
         on_change: Callable[[], None],
+        on_missing: Callable[[Sequence[Stage]], None],
         on_wait: OnWait = no_wait,
         on_notice: OnNotice = no_notice,
     ) -> None:
@@ -136,6 +138,7 @@ class Search:
         self._on_change = on_change
         self._on_wait = on_wait
         self._on_notice = on_notice
+        self._on_missing = on_missing
         self._distributions: dict[str, BaseDistribution] = studies.distributions(space)
         self._used_before = studies.seconds_used(study)
         self._start = time.monotonic()
@@ -159,11 +162,12 @@ class Search:
         """Missing stages of a new try; none when all are under way that may be."""
         while len(self.open) < self._limits.jobs and (asked := self._ask()) is not None:
             tried = self._started(asked)
-            missing = [stage for stage in tried.stages.values() if not self._store.holds(stage.key)]
+            missing = [stage for stage in tried.stages.values() if not is_made(stage, self._store)]
             tried.open_keys = {stage.key for stage in missing}
             self.open[tried.number] = tried
             self._on_change()
             if missing:
+                self._on_missing(missing)
                 return missing
             self._complete(tried)
         return ()
@@ -179,30 +183,8 @@ class Search:
         return asked
 
     def _started(self, asked: Asked) -> Try:
-        subject = self._subject
-        varied = self._builder.varied(subject.method, self._space.settings(asked.params))
-        varied.stages = {}
-        probe = subject.probe
-
-        def score(quantization: Stage) -> Stage:
-            assert probe is not None
-            return varied.agreement(subject.backbone, quantization, probe)
-
-        trials = tuple(
-            quantized_trial(
-                varied,
-                subject.method,
-                subject.engine,
-                subject.backbone,
-                subject.bits,
-                seed,
-                subject.reference,
-                split="synthetic" if probe else "tune",
-                score=score if probe else None,
-            )
-            for seed in subject.seeds
-        )
-        return Try(asked, trials, varied.stages, set(), time.monotonic())
+        plan = plan_of(self._subject, self._space, self._builder, asked.params)
+        return Try(asked, plan.trials, plan.stages, set(), time.monotonic())
 
     def _on_event(self, event: Event) -> None:
         if event.kind == "started" or event.result is None:
@@ -270,6 +252,28 @@ class Search:
         return self._limits.seconds is not None and self.seconds_used >= self._limits.seconds
 
 
-def plan_of(tried: Try, builder: StageBuilder) -> Plan:
-    """The plan of one try, from which its records are made."""
-    return Plan(builder.suite, tried.trials, tried.stages)
+def plan_of(subject: Subject, space: Space, builder: StageBuilder, params: Mapping[str, Any]) -> Plan:
+    """The plan of the try with these values of the space: a trial per seed, and the stages of all."""
+    varied = builder.varied(subject.method, space.settings(params))
+    varied.stages = {}
+    probe = subject.probe
+
+    def score(quantization: Stage) -> Stage:
+        assert probe is not None
+        return varied.agreement(subject.backbone, quantization, probe)
+
+    trials = tuple(
+        quantized_trial(
+            varied,
+            subject.method,
+            subject.engine,
+            subject.backbone,
+            subject.bits,
+            seed,
+            subject.reference,
+            split="synthetic" if probe else "tune",
+            score=score if probe else None,
+        )
+        for seed in subject.seeds
+    )
+    return Plan(builder.suite, trials, varied.stages)

@@ -182,6 +182,18 @@ def ended(study: Study) -> list[FrozenTrial]:
     return [trial for trial in counted(study) if trial.state.is_finished()]
 
 
+def ended_here(study: Study, owners: Owners) -> list[int]:
+    """Numbers of the trials that ended and were not repeated, without those of other living processes."""
+    repeated = {trial.user_attrs.get(AGAIN) for trial in study.get_trials(deepcopy=False)}
+    return [
+        trial.number
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state.is_finished()
+        and trial.number not in repeated
+        and ((owner := trial.user_attrs.get(OWNER)) == owners.id or (owner and owners.is_gone(owner)))
+    ]
+
+
 def seconds_used(study: Study) -> float:
     """Seconds that all processes have searched in this study."""
     return sum(float(v) for key, v in study.user_attrs.items() if key.startswith(_SECONDS))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.execution.ensure import require
+from harness.execution.ensure import require, say_damaged
 from harness.execution.run import RunOutcome, run_session
 from harness.execution.schedulers.base import Scheduler
 from harness.planning.plan import Plan, Trial
@@ -26,7 +26,9 @@ from harness.tuning.ownership import Owners, asking
 from harness.tuning.preparation import Preparation, prepare
 from harness.tuning.search import Ended, Search, plan_of
 from harness.tuning.space import Space
+from harness.tuning.try_log import TryLog
 from harness.tuning.view import SearchView
+from results.record import Record
 from results.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -62,6 +64,8 @@ class Tuned:
     """Seconds that all processes have searched."""
     trials_before: int = 0
     """Trials of the study that had ended before this process resumed it."""
+    untracked: str = ""
+    """Why tries are not in MLflow; empty where all are."""
 
 
 def tune_method(
@@ -78,12 +82,28 @@ def tune_method(
         study = prepared.open_study()
         before = len(studies.ended(study))
         _queue(prepared, study, owners, console)
-        parent = tracker.open_search(prepared.name, prepared.facts)
-        _run_tries(prepared, study, owners, parent, scheduler, tracker, console)
-        tuned = dataclasses.replace(_written(prepared, study), trials_before=before)
-    values = {f"best/{n}": v for n, v in zip(prepared.subject.objectives, tuned.values, strict=False)}
-    tracker.close_search(parent, values, tuned.folder)
-    return tuned
+        log = _try_log(prepared, study, owners, tracker, console)
+        log.open()
+        _run_tries(prepared, study, owners, log, scheduler, console)
+        tuned = _written(prepared, study)
+        values = {f"best/{n}": v for n, v in zip(prepared.subject.objectives, tuned.values, strict=False)}
+        log.close(values, tuned.folder)
+    return dataclasses.replace(tuned, trials_before=before, untracked=log.lost)
+
+
+def _try_log(
+    prepared: Preparation, study: Study, owners: Owners, tracker: Tracker, console: Console
+) -> TryLog:
+    """What tracks the tries of this study, whichever process ran them."""
+    store = open_store(prepared.context.store)
+
+    def records(number: int) -> Sequence[Record]:
+        params = study.get_trials(deepcopy=False)[number].params
+        return records_of(plan_of(prepared.subject, prepared.space, prepared.builder, params), store)
+
+    return TryLog(
+        tracker, prepared.name, prepared.facts, lambda: studies.ended_here(study, owners), records, console
+    )
 
 
 def _check_teacher(prepared: Preparation, scheduler: Scheduler, console: Console) -> None:
@@ -111,12 +131,11 @@ def _run_tries(
     prepared: Preparation,
     study: Study,
     owners: Owners,
-    parent: str,
+    log: TryLog,
     scheduler: Scheduler,
-    tracker: Tracker,
     console: Console,
 ) -> None:
-    """Search to the limits under a live view; every try that ends is tracked under the run `parent`."""
+    """Search to the limits under a live view; every try that ends is tracked."""
     store, objectives = open_store(prepared.context.store), prepared.subject.objectives
     title = f"{prepared.name}, {len(prepared.space.dimensions)} settings"
     directions = [DIRECTIONS[name] for name in objectives]
@@ -135,8 +154,7 @@ def _run_tries(
 
         def on_end(ended: Ended) -> None:
             view.on_end(ended, studies.ended(study))
-            for record in records_of(plan_of(ended.tried, prepared.builder), store):
-                tracker.log_try(parent, ended.tried.number, record)
+            log.add(ended.tried.number)
 
         search = Search(
             study,
@@ -150,6 +168,7 @@ def _run_tries(
             on_change=lambda: view.follow(search.open),
             on_wait=view.on_wait,
             on_notice=view.say,
+            on_missing=lambda stages: say_damaged(stages, store, console),
         )
         search.run(scheduler)
 
@@ -207,7 +226,7 @@ def measure_final(
     suite: Suite, request: Request, scheduler: Scheduler, console: Console, *, with_anchors: bool
 ) -> tuple[Session, RunOutcome]:
     """Run the final suite on the report split; without anchors only the searched rows and full precision."""
-    builder, context = open_workbench(request)
+    builder, context, _ = open_workbench(request)
     session = session_of(suite, context, dict(builder.weights_sha256))
     if not with_anchors:
         kept = [t for t in session.plan.trials if t.method == "fp32" or t.method in suite.methods]

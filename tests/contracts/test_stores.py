@@ -138,12 +138,12 @@ def _hold(store, ready, seconds):
     with store.claim("k", {"process": 7, "host": "here"}):
         ready.set()
         time.sleep(seconds)
-        store.write_failure("k", {"reason": "held to its end"})
+        store.write_failure("k", {"status": "failed", "reason": "held to its end"})
 
 
 def test_a_claim_waits_while_another_process_holds_it(store):
     with claimed_elsewhere(store, seconds=0.3), store.claim("k", {}):
-        assert store.failure("k") == {"reason": "held to its end"}
+        assert store.failure("k") == {"status": "failed", "reason": "held to its end"}
 
 
 def test_a_claim_says_who_holds_it_while_it_is_held(store, opened):
@@ -160,13 +160,13 @@ def test_a_claim_says_who_holds_it_while_it_is_held(store, opened):
 
 
 def test_a_traceback_belongs_to_its_failure(store):
-    store.write_failure("k", {"reason": "r"}, "Traceback ...")
+    store.write_failure("k", {"status": "failed", "reason": "r"}, "Traceback ...")
     file = store.traceback_file("k")
     assert file is not None
     assert file.read_text() == "Traceback ..."
-    store.write_failure("k", {"reason": "another"})
+    store.write_failure("k", {"status": "failed", "reason": "another"})
     assert store.traceback_file("k") is None
-    store.write_failure("k", {"reason": "r"}, "Traceback ...")
+    store.write_failure("k", {"status": "failed", "reason": "r"}, "Traceback ...")
     store.clear_failure("k")
     assert store.traceback_file("k") is None
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from results.database import local_uri
 from results.record import Record
-from results.tracking import Tracker, TrackingError, local_uri
+from results.tracking import Tracker, TrackingError
 from tests.results.fakes import detection, failed, record
 
 

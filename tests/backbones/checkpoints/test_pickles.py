@@ -91,3 +91,27 @@ def test_a_whole_pickled_model_gives_its_weights(tmp_path):
     torch.save({"model": model}, tmp_path / "x.pt")
     loaded = load_backbone("digits_vit", tmp_path / "x.pt").model.state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in STATE.items())
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_another_protocol_of_pickle_loads_or_is_named(tmp_path, protocol, zipped):
+    file = tmp_path / "x.pth"
+    torch.save(STATE, file, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+    if protocol == 3:
+        assert check_weights("digits_vit", file) == ""
+        return
+    with pytest.raises(
+        WeightsError, match=rf"it was pickled with protocol {protocol}, and torch reads"
+    ) as caught:
+        check_weights("digits_vit", file)
+    assert "damaged" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_whole_model_of_torch_before_1_6_is_named(tmp_path):
+    model = build_model(SPECS["digits_vit"])
+    torch.save(model, tmp_path / "x.pt", _use_new_zipfile_serialization=False)
+    with pytest.raises(WeightsError, match=r"it is a whole model as torch before 1\.6 pickled it") as caught:
+        check_weights("digits_vit", tmp_path / "x.pt")
+    assert "damaged" not in str(caught.value)

@@ -39,19 +39,19 @@ def test_a_folder_and_its_index_load(tmp_path, kind, given):
     teacher = load_backbone("digits_vit", found)
     loaded = teacher.model.state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in STATE.items())
-    assert teacher.weights_sha256 == sha256_of_weights(found)
+    assert teacher.weights_sha256 == sha256_of_weights("digits_vit", found)
 
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_the_hash_covers_every_shard(tmp_path, number):
     index = write_shards(tmp_path)
-    before = sha256_of_weights(index)
-    assert sha256_of_weights(index) == before
+    before = sha256_of_weights("digits_vit", index)
+    assert sha256_of_weights("digits_vit", index) == before
     shard = tmp_path / f"model-0000{number}-of-00002.safetensors"
     tensors = safetensors.torch.load_file(shard)
     first = next(iter(tensors))
     safetensors.torch.save_file({**tensors, first: tensors[first] + 1}, shard)
-    assert sha256_of_weights(index) != before
+    assert sha256_of_weights("digits_vit", index) != before
 
 
 def test_a_missing_shard_is_named(tmp_path):
@@ -62,7 +62,7 @@ def test_a_missing_shard_is_named(tmp_path):
     ):
         check_weights("digits_vit", index)
     with pytest.raises(WeightsError, match=r"model-00002-of-00002.safetensors"):
-        sha256_of_weights(index)
+        sha256_of_weights("digits_vit", index)
 
 
 def test_a_damaged_shard_is_named(tmp_path):
@@ -96,3 +96,53 @@ def test_a_folder_without_weights_says_what_it_holds(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(WeightsError, match=r"a folder without model.safetensors.* \(it holds notes.txt\)"):
         find_weights(SPEC, given=tmp_path)
+
+
+def without_index(folder, kind="safetensors"):
+    folder.mkdir(exist_ok=True)
+    write_shards(folder, kind).unlink()
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+@pytest.mark.parametrize("given", ["", "1", "2"])
+def test_shards_without_an_index_load_by_their_folder_or_any_of_them(tmp_path, kind, given):
+    stem = "model" if kind == "safetensors" else "pytorch_model"
+    folder = without_index(tmp_path, kind)
+    found = find_weights(SPEC, given=folder / f"{stem}-0000{given}-of-00002.{kind}" if given else folder)
+    teacher = load_backbone("digits_vit", found)
+    loaded = teacher.model.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in STATE.items())
+    first = find_weights(SPEC, given=folder)
+    assert teacher.weights_sha256 == sha256_of_weights("digits_vit", first)
+
+
+def test_shards_without_an_index_are_hashed_together(tmp_path):
+    found = find_weights(SPEC, given=without_index(tmp_path))
+    before = sha256_of_weights("digits_vit", found)
+    safetensors.torch.save_file({"x": torch.ones(1)}, tmp_path / "model-00002-of-00002.safetensors")
+    assert sha256_of_weights("digits_vit", found) != before
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_shard_that_is_missing_without_an_index_is_named(tmp_path, lost):
+    (without_index(tmp_path) / f"model-0000{lost}-of-00002.safetensors").unlink()
+    said = rf"of its 2 shards 1 are missing in {tmp_path}: model-0000{lost}-of-00002.safetensors$"
+    with pytest.raises(WeightsError, match=said):
+        check_weights("digits_vit", find_weights(SPEC, given=tmp_path))
+
+
+def test_two_sets_of_shards_without_an_index_are_refused(tmp_path):
+    without_index(tmp_path)
+    without_index(tmp_path, "bin")
+    with pytest.raises(WeightsError, match="holds several sets of shards and no index") as caught:
+        find_weights(SPEC, given=tmp_path)
+    assert f"--weights digits_vit={tmp_path}/model-00001-of-00002.safetensors" in str(caught.value)
+
+
+def test_shards_that_hold_the_same_are_refused(tmp_path):
+    without_index(tmp_path)
+    name = NAMES[0]
+    safetensors.torch.save_file({name: STATE[name]}, tmp_path / "model-00002-of-00002.safetensors")
+    with pytest.raises(WeightsError, match=f"two of its shards hold {name}, the second is model-00002"):
+        check_weights("digits_vit", find_weights(SPEC, given=tmp_path))

@@ -81,8 +81,17 @@ def test_averages_among_flat_names_are_a_set_too(tmp_path):
 def test_a_choice_has_another_hash_and_goes_through_finding(tmp_path):
     file = write(tmp_path, {"model": STATE, "model_ema": OTHER})
     chosen = find_weights(SPEC, given=Path(f"{file}::model_ema"))
-    assert load_backbone("digits_vit", chosen).weights_sha256 == sha256_of_weights(chosen)
-    assert sha256_of_weights(chosen) != sha256_of_weights(file)
+    assert load_backbone("digits_vit", chosen).weights_sha256 == sha256_of_weights("digits_vit", chosen)
+    assert sha256_of_weights("digits_vit", chosen) != sha256_of_weights("digits_vit", file)
+
+
+@pytest.mark.parametrize("choice", ["model", "model.module"])
+def test_a_choice_that_names_the_default_has_its_hash(tmp_path, choice):
+    content = {"model": STATE if choice == "model" else {"module": STATE}, "model_ema": OTHER}
+    file = write(tmp_path, content)
+    chosen = find_weights(SPEC, given=Path(f"{file}::{choice}"))
+    assert sha256_of_weights("digits_vit", chosen) == sha256_of_weights("digits_vit", file)
+    assert load_backbone("digits_vit", chosen).weights_sha256 == sha256_of_weights("digits_vit", file)
 
 
 def test_a_choice_that_is_not_there_names_what_is(tmp_path):

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from harness.cli.main import app
 from harness.errors import UsageError
+from harness.planning import session
 from tests.harness.planted_methods import __file__ as PLANTED
 
 SETS = ["real_data", "gaussian_noise", "psaq_vit", "planted_blank"]
@@ -145,3 +146,12 @@ def test_wrong_usage_is_named(arguments, expected, tmp_path, monkeypatch):
         analyze(*arguments)
     assert expected in str(error.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_notes_about_weights_are_said_as_a_run_says_them(run, monkeypatch):
+    found = session.find_weight_files
+    note = ("weights of digits_vit: something is taken",)
+    monkeypatch.setattr(session, "find_weight_files", lambda *a, **k: found(*a, **k)._replace(notes=note))
+    done = run("--format", "csv")
+    assert f"note: {note[0]}" in done.stderr
+    assert "note:" not in done.stdout

@@ -50,7 +50,8 @@ def invoke(*arguments: str):
 @pytest.fixture(scope="module")
 def empty_database(tmp_path_factory) -> Path:
     """MLflow takes seconds to make a database; tests copy this one."""
-    from results.tracking import Tracker, local_uri
+    from results.database import local_uri
+    from results.tracking import Tracker
 
     folder = tmp_path_factory.mktemp("database")
     Tracker(local_uri(folder)).load("nothing")

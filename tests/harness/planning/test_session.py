@@ -120,7 +120,7 @@ def test_an_outline_with_everything_there_is_the_plan_that_runs():
 
 
 def test_a_workbench_needs_no_suite():
-    builder, context = open_workbench(
+    builder, context, _ = open_workbench(
         Request(Rows(backbones=("digits_vit",), bits=("w4a4",), methods=("psaq_vit",)))
     )
     assert (builder.suite.task, builder.suite.backbones) == ("digits", ("digits_vit",))

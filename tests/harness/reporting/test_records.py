@@ -177,3 +177,35 @@ def test_a_result_counts_although_an_earlier_attempt_failed(store):
     store.write_failure(one.synthesis, {"status": "failed", "reason": "planted"})
     write(store, one)
     assert records_of(plan_of(one), store)[0].status == "ok"
+
+
+def test_a_damaged_evaluation_costs_its_row_alone(store):
+    whole, cut, foreign = trial("psaq_vit"), trial("mimiq"), trial("maskaq")
+    for one in (whole, cut):
+        write(store, one)
+    data = store.place(cut.evaluation) / "data.safetensors"
+    data.write_bytes(data.read_bytes()[:-1])
+    store.write(foreign.evaluation, {}, {"facts": {"other": 1}})
+    records = records_of(plan_of(whole, cut, foreign), store)
+    assert [record.status for record in records] == ["ok", "failed", "failed"]
+    assert records[1].reason == f"damaged: {data}; delete it and run again"
+    assert records[2].reason.startswith(f"damaged: {store.place(foreign.evaluation)} (EvaluationFacts")
+    assert records[1].identity() == cut.identity()
+
+
+@pytest.mark.parametrize("content", ["", "x", "[]", "null", "{}", '{"status": "failed"}'])
+def test_a_failure_that_cannot_be_read_costs_its_row_alone(store, content):
+    whole, failed = trial("psaq_vit"), trial("mimiq")
+    write(store, whole)
+    file = store.root / "failures" / f"{failed.quantization}.json"
+    file.write_text(content)
+    records = records_of(plan_of(whole, failed), store)
+    assert [record.status for record in records] == ["ok", "failed"]
+    assert records[1].reason == f"quantize: damaged: {file}; delete it and run again"
+
+
+def test_a_failure_of_an_unknown_status_is_a_failure(store):
+    one = trial()
+    store.write_failure(one.quantization, {"status": "exploded", "reason": "r"})
+    (record,) = records_of(plan_of(one), store)
+    assert (record.status, record.reason) == ("failed", "quantize: r")

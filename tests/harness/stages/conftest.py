@@ -53,5 +53,5 @@ def bench(tmp_path_factory) -> Bench:
         Places(store=str(folder)),
         Machine(device="cpu", cpus_per_trial=1),
     )
-    builder, context = open_workbench(request)
+    builder, context, _ = open_workbench(request)
     return Bench(builder, context, open_store(folder))

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from harness.errors import ArtifactError
+from harness.errors import Damaged
 from harness.store.artifacts import ArtifactFolder
 
 
@@ -17,20 +17,24 @@ def store(tmp_path) -> ArtifactFolder:
 
 
 @pytest.mark.parametrize("name", ["data.safetensors", "meta.json"])
-@pytest.mark.parametrize("damage", ["cut", "flip"])
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "lose"])
 def test_damage_is_noticed_until_the_artifact_is_written_again(store, name, damage):
     store.write("k", {"a": torch.ones(100)}, {"n": 1})
     path = store.root / "artifacts" / "k" / name
     content = bytearray(path.read_bytes())
-    if damage == "cut":
+    if damage in ("empty", "lose"):
+        content = bytearray()
+    elif damage == "cut":
         content = content[: len(content) // 2]
     else:
         position = content.index(b"1", 5) if name == "meta.json" else len(content) - 1
         content[position] ^= 1
     path.write_bytes(bytes(content))
+    if damage == "lose":
+        path.unlink()
     assert not store.holds("k")
     assert store.is_damaged("k")
-    with pytest.raises(ArtifactError, match="artifact k"):
+    with pytest.raises(Damaged, match=rf"^damaged: {path.parent}/[a-z.]+; delete it and run again$"):
         store.tensors("k")
     store.write("k", {"a": torch.ones(100)}, {"n": 1})
     assert store.holds("k")
@@ -57,10 +61,17 @@ def test_nothing_is_left_of_an_artifact_that_was_replaced(store):
     assert [folder.name for folder in (store.root / "artifacts").iterdir()] == ["k"]
 
 
-def test_a_torn_failure_counts_as_absent(store):
-    store.write_failure("k", {"reason": "r"})
-    (store.root / "failures" / "k.json").write_text("")
-    assert store.failure("k") is None
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '"x"', "{}", '{"status": "failed"}', "[" * 9999])
+def test_a_failure_that_cannot_be_read_is_one_that_says_so(store, content):
+    store.write_failure("k", {"status": "failed", "reason": "r"})
+    file = store.root / "failures" / "k.json"
+    file.write_text(content)
+    assert store.failure("k") == {
+        "status": "failed",
+        "reason": f"damaged: {file}; delete it and run again",
+    }
+    store.write_failure("k", {"status": "failed", "reason": "again"})
+    assert store.failure("k") == {"status": "failed", "reason": "again"}
 
 
 def test_the_description_is_readable_json(store):

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from harness.store.files import locked, read_json, write_bytes, write_json, write_text
+from harness.store.files import locked, read_mapping, write_bytes, write_json, write_text
 
 
 def names_in(folder):
@@ -22,7 +22,7 @@ def test_what_is_written_is_read_and_nothing_else_is_left(tmp_path, durable):
     write_json(tmp_path / "new" / "c.json", {"x": [1, 2.5]}, durable=durable)
     assert (tmp_path / "new" / "a.txt").read_bytes() == "größer".encode()
     assert (tmp_path / "new" / "b").read_bytes() == b"\x00\xff"
-    assert read_json(tmp_path / "new" / "c.json") == {"x": [1, 2.5]}
+    assert read_mapping(tmp_path / "new" / "c.json") == {"x": [1, 2.5]}
     assert names_in(tmp_path / "new") == ["a.txt", "b", "c.json"]
 
 
@@ -66,12 +66,12 @@ def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path):
     assert pipe.is_fifo()
 
 
-@pytest.mark.parametrize("content", [None, "", "{", "\udcff"])
-def test_a_file_that_is_missing_or_no_json_reads_as_none(tmp_path, content):
+@pytest.mark.parametrize("content", [None, "", "{", "\udcff", "[]", "null", "3", "[" * 9999])
+def test_a_file_that_is_missing_or_holds_no_object_reads_as_empty(tmp_path, content):
     file = tmp_path / "a.json"
     if content is not None:
         file.write_bytes(content.encode("utf-8", "surrogateescape"))
-    assert read_json(file) is None
+    assert read_mapping(file) == {}
 
 
 def _count(lock, file, times):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
+
 from harness.store.signals import SignalFolder
 
 
-def test_torn_signals_count_as_silence(tmp_path):
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"a": 1}'])
+def test_damaged_signals_count_as_silence(tmp_path, content):
     signals = SignalFolder(tmp_path)
-    signals.write_progress("k", {"step": 1})
+    signals.write_progress("k", {"step": 1, "total": 2})
     signals.write_reports("k", {1: 2.0})
-    (tmp_path / "progress" / "k.json").write_text("{")
-    (tmp_path / "reports" / "k.json").write_text("")
+    (tmp_path / "progress" / "k.json").write_text(content)
+    (tmp_path / "reports" / "k.json").write_text(content)
     assert signals.progress("k") is None
     assert signals.reports("k") == {}
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from harness.store.timings import TimingsFile
 
 
-def test_a_torn_file_counts_as_no_timings_and_is_replaced(tmp_path):
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"b": "x", "c": null, "d": [1], "e": NaN}'])
+def test_a_damaged_file_counts_as_no_timings_and_is_replaced(tmp_path, content):
     timings = TimingsFile(tmp_path)
-    (tmp_path / "timings.json").write_text("{")
+    (tmp_path / "timings.json").write_text(content)
     assert timings.timings() == {}
     timings.add_timings({"a": 1.0})
     assert timings.timings() == {"a": 1.0}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,10 +22,12 @@ import yaml
 from typer.testing import CliRunner
 
 from harness.cli.main import app
-from harness.errors import UsageError
+from harness.errors import HarnessError, UsageError
+from harness.planning import session
 from harness.store import open_store
+from results.database import local_uri
 from results.grouping import gathered
-from results.tracking import Tracker, local_uri
+from results.tracking import Tracker, TrackingError
 from tests.registry_guard import registry_as_it_was
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -83,11 +89,12 @@ def trials(folder: Path, name: str = f"{STUDY}agreement") -> list[dict[str, str]
 
 
 class Memory:
-    """Takes a tracker's place and keeps the records of each suite."""
+    """Takes a tracker's place and keeps the records of each suite, and the tries of each search."""
 
     logged: ClassVar[dict[str, list[Any]]] = {}
+    tries: ClassVar[dict[str, list[int]]] = {}
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, on_set_aside: Any = None) -> None:
         self.uri = uri
 
     def log(self, records: Any, suite: str) -> None:
@@ -98,6 +105,10 @@ class Memory:
 
     def log_try(self, parent: str, number: int, record: Any) -> None:
         assert record.split in ("tune", "synthetic")
+        self.tries.setdefault(parent, []).append(number)
+
+    def logged_tries(self, parent: str) -> set[int]:
+        return set(self.tries.get(parent, ()))
 
     def close_search(self, parent: str, values: Any, folder: Path) -> None:
         assert folder.is_dir()
@@ -148,6 +159,96 @@ def test_tries_are_nested_runs_scored_on_the_tuning_split_which_reporting_never_
     assert {"best.yaml", "trials.csv", "history.html", "history.png", "slice.png"} <= files
 
 
+class Lost(Memory):
+    """Is lost after two tries."""
+
+    def log_try(self, parent: str, number: int, record: Any) -> None:
+        self._fail_when_lost(parent)
+        super().log_try(parent, number, record)
+
+    def close_search(self, parent: str, values: Any, folder: Path) -> None:
+        self._fail_when_lost(parent)
+
+    def log(self, records: Any, suite: str) -> None:
+        raise TrackingError("the tracking server is lost")
+
+    def _fail_when_lost(self, parent: str) -> None:
+        if len(self.tries.get(parent, ())) == 2:
+            raise TrackingError("the tracking server is lost")
+
+
+def test_a_lost_tracking_server_costs_no_try_and_resuming_tracks_what_it_missed(folder, monkeypatch):
+    monkeypatch.setattr(Memory, "tries", {})
+    monkeypatch.setattr("harness.cli.tracking.Tracker", Lost)
+    result = CliRunner().invoke(app, arguments(folder, "--method", "planted_dots", "--trials", "4"))
+    assert isinstance(result.exception, HarnessError)
+    assert not isinstance(result.exception, UsageError)
+    store = folder / "store"
+    assert str(result.exception) == (
+        f"tries and results are safe in {store}, but the tracking server is lost; the same command with "
+        "--resume tracks them"
+    )
+    assert result.stdout.count("warning: the tracking server is lost; the search goes on") == 1
+    assert "paper defaults" in result.stdout
+    assert [row["state"] for row in trials(folder)] == ["complete"] * 4
+    study = f"{STUDY}agreement"
+    assert Memory.tries == {study: [0, 1]}
+    monkeypatch.setattr("harness.cli.tracking.Tracker", Memory)
+    invoke(folder, "--method", "planted_dots", "--trials", "4", "--resume")
+    assert Memory.tries == {study: [0, 1, 2, 3]}
+    assert {record.split for record in Memory.logged[f"{study}-final"]} == {"report"}
+
+
+@pytest.mark.whole
+@pytest.mark.slow
+def test_a_tracking_server_that_ends_in_the_middle_gets_every_try_later(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    uri = f"http://127.0.0.1:{port}"
+    with served(tmp_path, port) as server:
+        searching = start(folder, "--trials", "6", "--tracking-uri", uri)
+        wait_for(lambda: len(finished_numbers(folder)) >= 2)
+        os.killpg(server.pid, signal.SIGKILL)
+        assert searching.wait(timeout=300) == 2
+    (log,) = folder.glob("log-*")
+    assert "the search goes on" in log.read_text()
+    assert "the same command with --resume" in " ".join(log.read_text().split())
+    assert len(finished_numbers(folder)) == 6
+    with served(tmp_path, port):
+        again = start(folder, "--trials", "6", "--tracking-uri", uri, "--resume")
+        assert again.wait(timeout=300) == 0
+        tracker = Tracker(uri)
+        parent = tracker.open_search(f"{STUDY}agreement", {})
+        assert tracker.logged_tries(parent) == set(range(6))
+
+
+@contextlib.contextmanager
+def served(folder: Path, port: int) -> Iterator[subprocess.Popen]:
+    """An MLflow server on a database in the folder, which answers."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/served.db"]
+    server = subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder
+    )
+    try:
+        wait_for(lambda: answers(port), 300)
+        yield server
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
 def test_the_data_free_objective_is_the_default_and_reads_no_data_at_all(folder, monkeypatch):
     from tasks.digits import Digits
 
@@ -172,6 +273,14 @@ def test_one_job_repeats_exactly(folder, tmp_path):
         invoke(other, "--method", "planted_dots", "--trials", "11", "--jobs", "1")
         columns.append([(row["agreement"], row["planted_damage.damage"]) for row in trials(other)])
     assert columns[0] == columns[1]
+
+
+def test_notes_about_weights_are_said_once_as_a_run_says_them(folder, monkeypatch):
+    found = session.find_weight_files
+    note = ("weights of digits_vit: something is taken",)
+    monkeypatch.setattr(session, "find_weight_files", lambda *a, **k: found(*a, **k)._replace(notes=note))
+    done = invoke(folder, "--method", "planted_dots", "--trials", "1")
+    assert done.stdout.count(f"note: {note[0]}") == 1
 
 
 def test_a_repeated_search_costs_no_stage(folder):
