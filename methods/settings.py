@@ -11,6 +11,7 @@ same declaration feeds the suite's overrides, `--set`, the MLflow params and the
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -54,7 +55,7 @@ def configure(Config: type, budget: str, overrides: Mapping[str, Any]) -> Any:
     faults = faults_of(Config, overrides)
     if faults:
         raise ValueError("; ".join(faults))
-    types = typing.get_type_hints(Config)
+    types = _types(Config)
     values = {}
     for field in dataclasses.fields(Config):
         budgeted = field.metadata.get("budgets", {})
@@ -68,7 +69,7 @@ def configure(Config: type, budget: str, overrides: Mapping[str, Any]) -> Any:
 def faults_of(Config: type, overrides: Mapping[str, Any]) -> list[str]:
     """Everything that is wrong with overrides for `Config`, a sentence each; empty when all is well."""
     fields = {field.name: field for field in dataclasses.fields(Config)}
-    types = typing.get_type_hints(Config)
+    types = _types(Config)
     faults = []
     for name, value in overrides.items():
         if name not in fields:
@@ -81,6 +82,12 @@ def faults_of(Config: type, overrides: Mapping[str, Any]) -> list[str]:
             continue
         faults += _range_faults(name, converted, fields[name].metadata)
     return faults
+
+
+@functools.cache
+def _types(Config: type) -> dict[str, Any]:
+    """Field -> type; looked up once, since a plan asks hundreds of times."""
+    return typing.get_type_hints(Config)
 
 
 def _range_faults(name: str, value: Any, metadata: Mapping[str, Any]) -> list[str]:
