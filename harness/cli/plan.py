@@ -76,8 +76,10 @@ def _kind_table(session: Session, missing: Sequence[Stage], times: TimeLeft) -> 
 
 def _titled(session: Session) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
-    return Table(title=f"{session.suite.name}: {session.suite.description}", title_justify="left")
+    title = f"{session.suite.name}: {session.suite.description}"
+    return Table(title=Text(title, style="table.title"), title_justify="left")
 
 
 def _seconds(value: float | None) -> str:

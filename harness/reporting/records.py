@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from harness.errors import ArtifactError
 from harness.planning.plan import Plan, Trial
@@ -10,7 +10,7 @@ from harness.stages.evaluate import OUTCOMES
 from harness.stages.facts import EvaluationFacts, evaluation_facts
 from harness.store import Store
 from results.metrics import compared_with_itself
-from results.record import Record
+from results.record import Record, Status
 from results.statistics import pack_outcomes, pack_scores
 
 
@@ -62,7 +62,11 @@ def _failure(plan: Plan, trial: Trial, store: Store) -> dict[str, Any]:
     for key in filter(None, (trial.synthesis, trial.quantization, trial.evaluation)):
         failure = store.failure(key)
         if failure is not None:
-            return {"status": failure["status"], "reason": f"{plan.stages[key].kind}: {failure['reason']}"}
+            status = failure.get("status")
+            return {
+                "status": status if status in get_args(Status) else "failed",
+                "reason": f"{plan.stages[key].kind}: {failure.get('reason', 'unknown')}",
+            }
     return {"status": "missing", "reason": "not run yet"}
 
 

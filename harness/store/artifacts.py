@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ArtifactError
-from harness.store.files import locked, read_json, store_faults, write_json, write_text
+from harness.store.files import locked, read_mapping, store_faults, write_json, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +58,7 @@ class ArtifactFolder:
         """Raise ArtifactError unless the artifact is there, whole and unaltered."""
         body = self._body(key)
         data = self._folder(key) / "data.safetensors"
-        if not data.is_file() or _sha256(data) != body["data_sha256"]:
+        if not data.is_file() or _sha256(data) != body.get("data_sha256"):
             raise ArtifactError(f"artifact {key} does not match its checksum")
 
     def holds(self, key: str) -> bool:
@@ -80,8 +80,7 @@ class ArtifactFolder:
 
     def failure(self, key: str) -> dict[str, Any] | None:
         """Why the stage failed when it last ran; None where it did not."""
-        failure: dict[str, Any] | None = read_json(self._failure(key))
-        return failure
+        return read_mapping(self._failure(key)) or None
 
     def clear_failure(self, key: str) -> None:
         """Forget a failure, since the stage succeeded."""
@@ -109,10 +108,10 @@ class ArtifactFolder:
         path = self._folder(key) / "meta.json"
         try:
             body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            intact = body["meta_sha256"] == _digest(body["meta"])
+            intact = body["meta_sha256"] == _digest(body["meta"]) and isinstance(body["meta"], dict)
         except FileNotFoundError:
             raise ArtifactError(f"no artifact {key}") from None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             intact = False
         if not intact:
             raise ArtifactError(f"the description of artifact {key} is torn or altered")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.store.files import locked, read_json, write_json
+from harness.store.files import is_number, locked, read_mapping, write_json
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class TimingsFile:
 
     def timings(self) -> dict[str, float]:
         """Seconds that a stage took, by `Stage.timing_name`, as seen on this store."""
-        seen: dict[str, float] = read_json(self.root / "timings.json") or {}
-        return seen
+        seen = read_mapping(self.root / "timings.json")
+        return {name: seconds for name, seconds in seen.items() if is_number(seconds)}
 
     def add_timings(self, seen: Mapping[str, float]) -> None:
         """Merge new timings; the latest wins."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from harness.store.signals import SignalFolder
 
 
@@ -11,6 +13,18 @@ def test_torn_signals_count_as_silence(tmp_path):
     signals.write_reports("k", {1: 2.0})
     (tmp_path / "progress" / "k.json").write_text("{")
     (tmp_path / "reports" / "k.json").write_text("")
+    assert signals.progress("k") is None
+    assert signals.reports("k") == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "5", '{"step": "1", "total": 5}', '{"losses": 5}', "[" * 100_000, '{"x": NaN, "1": null}']
+)
+def test_signals_of_another_shape_count_as_silence(tmp_path, text):
+    signals = SignalFolder(tmp_path)
+    for folder in ("progress", "reports"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "k.json").write_text(text)
     assert signals.progress("k") is None
     assert signals.reports("k") == {}
 
