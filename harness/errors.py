@@ -45,8 +45,12 @@ class UsageError(HarnessError):
 
     @classmethod
     def of(cls, faults: Sequence[str]) -> UsageError:
-        """One error for several faults, each on its own line."""
-        return cls("\n".join(faults))
+        """One error for several faults, each on its own line, whatever a user's path in it holds."""
+        return cls("\n".join(map(_on_one_line, faults)))
+
+
+def _on_one_line(sentence: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in sentence)
 
 
 class ArtifactError(HarnessError):

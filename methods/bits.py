@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from backbones.names import shown
+
 LOWEST, HIGHEST = 2, 8
 
 
@@ -20,13 +22,17 @@ class Bits:
         """Read `w4a4`, `W4A8` or `fp32`; raises ValueError that names what is allowed."""
         if text.lower() == "fp32":
             return FULL_PRECISION
-        match = re.fullmatch(r"w(\d+)a(\d+)", text.strip().lower())
+        match = re.fullmatch(r"w([0-9]{1,9})a([0-9]{1,9})", text.strip().lower())
         if match is None:
-            raise ValueError(f"'{text}' is not a bit-width: write w4a4 (weights 4 bits, activations 4 bits)")
+            raise ValueError(
+                f"'{shown(text)}' is not a bit-width: write w4a4 (weights 4 bits, activations 4 bits)"
+            )
         weights, activations = int(match[1]), int(match[2])
         for what, value in (("weights", weights), ("activations", activations)):
             if not LOWEST <= value <= HIGHEST:
-                raise ValueError(f"'{text}' asks for {value}-bit {what}: {LOWEST} to {HIGHEST} are supported")
+                raise ValueError(
+                    f"'{shown(text)}' asks for {value}-bit {what}: {LOWEST} to {HIGHEST} are supported"
+                )
         return cls(weights, activations)
 
     def __str__(self) -> str:

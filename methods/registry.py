@@ -16,7 +16,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from backbones.names import suggestion
+from backbones.names import shown, suggestion
 from backbones.plugins import entry_points_of
 from methods.base import Engine, Method, Synthesizer
 
@@ -73,7 +73,7 @@ def get_method(name: str) -> Method:
     """The method of that name; raises UnknownName with near names."""
     if name not in _methods:
         if name not in _BUILT_IN_METHODS:
-            raise UnknownName(f"unknown method '{name}'{suggestion(name, method_names())}")
+            raise UnknownName(f"unknown method '{shown(name)}'{suggestion(name, method_names())}")
         _methods[name] = importlib.import_module(f"methods.{name}").METHOD
     return _methods[name]
 
@@ -82,7 +82,7 @@ def get_engine(name: str) -> type[Engine]:
     """The engine class of that name; raises UnknownName with near names."""
     if name not in _engines:
         if name not in _BUILT_IN_ENGINES:
-            raise UnknownName(f"unknown engine '{name}'{suggestion(name, engine_names())}")
+            raise UnknownName(f"unknown engine '{shown(name)}'{suggestion(name, engine_names())}")
         module, attribute = _BUILT_IN_ENGINES[name].split(":")
         _engines[name] = getattr(importlib.import_module(module), attribute)
     return _engines[name]

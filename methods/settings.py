@@ -11,11 +11,12 @@ same declaration feeds the suite's overrides, `--set`, the MLflow params and the
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Mapping
 from typing import Any
 
-from backbones.names import suggestion
+from backbones.names import quoted, shown, suggestion
 
 BUDGETS = ("paper", "fast", "smoke")
 
@@ -54,7 +55,7 @@ def configure(Config: type, budget: str, overrides: Mapping[str, Any]) -> Any:
     faults = faults_of(Config, overrides)
     if faults:
         raise ValueError("; ".join(faults))
-    types = typing.get_type_hints(Config)
+    types = _types(Config)
     values = {}
     for field in dataclasses.fields(Config):
         budgeted = field.metadata.get("budgets", {})
@@ -65,32 +66,48 @@ def configure(Config: type, budget: str, overrides: Mapping[str, Any]) -> Any:
     return Config(**values)
 
 
+def type_of(Config: type, field: str) -> Any:
+    """The type that a field is annotated with."""
+    return _types(Config)[field]
+
+
+def converted(Config: type, field: str, value: Any) -> Any:
+    """A value without `faults_of`, as the type of its field."""
+    return _converted(value, type_of(Config, field))
+
+
 def faults_of(Config: type, overrides: Mapping[str, Any]) -> list[str]:
     """Everything that is wrong with overrides for `Config`, a sentence each; empty when all is well."""
     fields = {field.name: field for field in dataclasses.fields(Config)}
-    types = typing.get_type_hints(Config)
+    types = _types(Config)
     faults = []
     for name, value in overrides.items():
         if name not in fields:
-            faults.append(f"unknown field '{name}'{suggestion(name, fields)}")
+            faults.append(f"unknown field '{shown(name)}'{suggestion(name, fields)}")
             continue
         try:
             converted = _converted(value, types[name])
-        except (TypeError, ValueError):
-            faults.append(f"{name}={value!r} is not of type {_type_name(types[name])}")
+        except (TypeError, ValueError, OverflowError):
+            faults.append(f"{name}={quoted(value)} is not of type {_type_name(types[name])}")
             continue
         faults += _range_faults(name, converted, fields[name].metadata)
     return faults
 
 
+@functools.cache
+def _types(Config: type) -> dict[str, Any]:
+    """Field -> type; looked up once, since a plan asks hundreds of times."""
+    return typing.get_type_hints(Config)
+
+
 def _range_faults(name: str, value: Any, metadata: Mapping[str, Any]) -> list[str]:
     choices, low, high = metadata.get("choices"), metadata.get("low"), metadata.get("high")
     if choices is not None and value not in choices:
-        return [f"{name}={value!r} is not one of {', '.join(map(str, choices))}"]
+        return [f"{name}={quoted(value)} is not one of {', '.join(map(str, choices))}"]
     if low is not None and value < low:
-        return [f"{name}={value!r} is below {low}"]
+        return [f"{name}={quoted(value)} is below {low}"]
     if high is not None and value > high:
-        return [f"{name}={value!r} is above {high}"]
+        return [f"{name}={quoted(value)} is above {high}"]
     return []
 
 
@@ -102,20 +119,27 @@ def _converted(value: Any, wanted: Any) -> Any:
         truth = {"true": True, "false": False}.get(str(value).lower())
         return _refuse() if truth is None else truth
     if wanted is int:
-        if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+        if not _is_number(value) or (isinstance(value, float) and not value.is_integer()):
             return _refuse()
         return int(value)
     if wanted is float:
-        if isinstance(value, bool):
+        if not _is_number(value):
             return _refuse()
         number = float(value)
         return number if number == number and abs(number) != float("inf") else _refuse()
     if wanted is str or typing.get_origin(wanted) is typing.Literal:
         return value if isinstance(value, str) else _refuse()
     if typing.get_origin(wanted) is tuple:
-        parts = value.split("+") if isinstance(value, str) else list(value)
+        if not isinstance(value, str | list | tuple):
+            return _refuse()
+        parts = value.split("+") if isinstance(value, str) else value
         return tuple(_converted(part, typing.get_args(wanted)[0]) for part in parts)
     return value
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number, or text that may be one: Python would read bytes as one too."""
+    return isinstance(value, int | float | str) and not isinstance(value, bool)
 
 
 def _refuse() -> Any:

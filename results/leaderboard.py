@@ -130,7 +130,7 @@ def _quality(row: Row, full_precision: dict[tuple[str, ...], float]) -> dict[str
     if score is None:
         return measured
     teacher = full_precision.get(_teacher(row))
-    is_rate = one.metric in one.outcomes and one.images > 0
+    is_rate = one.metric in one.outcomes and one.images > 0 and 0 <= score.mean <= 100
     interval = wilson_interval(score.mean / 100, one.images) if is_rate else None
     return measured | {
         "mean": score.mean,
@@ -179,7 +179,7 @@ def _cost(row: Row) -> dict[str, Any]:
 
 
 def _order(cells: dict[str, Any]) -> tuple[Any, ...]:
-    widths = [-int(width) for width in re.findall(r"\d+", cells["bits"])]
+    widths = [-int(width) for width in re.findall(r"[0-9]{1,9}", cells["bits"])]
     unranked = cells.get("rank") is None
     return (
         cells["task"],

@@ -8,9 +8,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from results.statistics import unpack_outcomes, unpack_scores
 
 Status = Literal["ok", "failed", "out_of_memory", "missing"]
 
@@ -92,7 +95,8 @@ class Record(TrialIdentity):
     @property
     def quantizes_heads_alike(self) -> bool:
         """Whether neck and heads have the row's bits too, as in papers' tables; the protocol's scope says."""
-        return bool(self.protocol.get("engine", {}).get("scope", "whole") == "whole")
+        engine = self.protocol.get("engine", {})
+        return not isinstance(engine, Mapping) or bool(engine.get("scope", "whole") == "whole")
 
     def to_json(self) -> dict[str, Any]:
         """A dict that `json.dumps` takes."""
@@ -100,11 +104,51 @@ class Record(TrialIdentity):
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Record:
-        """The inverse of `to_json`; unknown keys are refused with a ValueError."""
-        known = {f.name for f in dataclasses.fields(cls)}
-        unknown = sorted(set(data) - known)
-        if unknown:
-            raise ValueError(f"not a record of this version: unknown fields {', '.join(unknown)}")
-        values = dict(data)
-        values["notes"] = tuple(values.get("notes", ()))
-        return cls(**values)
+        """The inverse of `to_json`; raises ValueError for other fields, and for values that no record has."""
+        if not isinstance(data, Mapping):
+            raise ValueError("no record, which maps the names of its fields to values")
+        fields = {f.name: f for f in dataclasses.fields(cls)}
+        needed = {name for name, field in fields.items() if field.default is field.default_factory}
+        types = typing.get_type_hints(cls)
+        faults = {
+            "unknown": set(data) - set(fields),
+            "missing": needed - set(data),
+            "damaged": {name for name in set(data) & set(fields) if not _fits(data[name], types[name])},
+        }
+        if any(faults.values()):
+            said = [f"{kind} {', '.join(sorted(map(_quoted, n)))}" for kind, n in faults.items() if n]
+            raise ValueError(f"not a record of this version: fields {'; '.join(said)}")
+        made = cls(**{**data, "notes": tuple(data.get("notes", ()))})
+        for unpack, packed in ((unpack_outcomes, made.outcomes), (unpack_scores, made.scores)):
+            for text in packed.values():
+                try:
+                    unpack(text, made.images)
+                except ValueError:
+                    raise ValueError(
+                        f"not a record: its outcomes are not those of {made.images} images"
+                    ) from None
+        return made
+
+
+def _quoted(name: object) -> str:
+    """A field's name as an error shows it."""
+    return json.dumps(str(name)[:60]).strip('"')
+
+
+def _fits(value: object, wanted: Any) -> bool:
+    """Whether a value out of JSON is one of a field's type."""
+    origin, parts = typing.get_origin(wanted) or wanted, typing.get_args(wanted)
+    if wanted is Any:
+        return True
+    if origin is Literal:
+        return value in parts
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(
+            _fits(k, parts[0]) and _fits(v, parts[1]) for k, v in value.items()
+        )
+    if origin is tuple:
+        return isinstance(value, list | tuple) and all(_fits(entry, parts[0]) for entry in value)
+    if origin in (int, float):
+        whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+        return whole or (origin is float and isinstance(value, float))
+    return isinstance(value, origin)

@@ -25,8 +25,9 @@ _FACTS = (
 """Tables of names: what they say about the thing in question enters the key as settings."""
 
 
+@functools.cache
 def code_digest(*files: Path) -> str:
-    """Digest over the files and all project files they import."""
+    """Digest over the files and all project files they import, read once per process."""
     closure: set[Path] = set()
     for file in files:
         _collect(file.resolve(), closure)

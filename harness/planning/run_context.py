@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from backbones import SPECS, WeightsError, check_weights, find_weights
+from backbones.names import shown
 from harness.errors import UsageError
 from harness.planning.plan import Plan
 from harness.planning.request import Machine
@@ -50,7 +52,7 @@ def machine_faults(machine: Machine) -> list[str]:
     faults = []
     for field in dataclasses.fields(machine):
         value, low = getattr(machine, field.name), field.metadata["low"]
-        if value is not None and low is not None and value < low:
+        if value is not None and low is not None and not low <= value < math.inf:
             faults.append(f"{field.metadata['flags'][0]} {value:g}: at least {low:g}")
     try:
         device_of(machine.device)
@@ -64,13 +66,13 @@ def device_of(wanted: str) -> str:
     if wanted == "cpu":
         return wanted
     if wanted != "auto" and not wanted.startswith("cuda"):
-        raise UsageError(f"--device {wanted}: one of auto, cpu, cuda, cuda:N")
+        raise UsageError(f"--device {shown(wanted)}: one of auto, cpu, cuda, cuda:N")
     import torch
 
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if not torch.cuda.is_available():
-        raise UsageError(f"--device {wanted}: torch sees no GPU here; `harness doctor` tells more")
+        raise UsageError(f"--device {shown(wanted)}: torch sees no GPU here; `harness doctor` tells more")
     return wanted
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import uuid
 from collections.abc import Iterator
@@ -54,6 +55,22 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def is_number(value: object) -> bool:
+    """Whether a value out of a JSON file is a finite number."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond any float
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Whether a regular file is there, and not for a name that no file can have either."""
+    try:
+        return path.is_file()
+    except OSError:  # such as a name that is too long
+        return False
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.store.files import read_mapping, write_json
+from harness.store.files import is_number, read_mapping, write_json
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,9 @@ class SignalFolder:
     def progress(self, key: str) -> dict[str, Any] | None:
         """What a running stage last said; None where it said nothing or has ended."""
         said = read_mapping(self._progress(key))
-        return said if {"step", "total"} <= said.keys() else None
+        losses = said.setdefault("losses", {})
+        whole = all(is_number(said.get(name)) for name in ("step", "total")) and isinstance(losses, dict)
+        return said if whole and all(map(is_number, losses.values())) else None
 
     def clear_progress(self, key: str) -> None:
         """Forget the progress of a stage that has ended."""
@@ -40,7 +42,7 @@ class SignalFolder:
     def reports(self, key: str) -> dict[int, float]:
         """What a stage scored on the way, step -> value; empty where it said nothing."""
         said = read_mapping(self._reports(key))
-        return {int(step): value for step, value in said.items() if step.isdecimal()}
+        return {int(step): value for step, value in said.items() if step.isdecimal() and is_number(value)}
 
     def ask_to_stop(self, key: str) -> None:
         """Ask a running stage to stop at its next report or epoch."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.store.files import locked, read_mapping, write_json
+from harness.store.files import is_number, locked, read_mapping, write_json
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class TimingsFile:
         """Seconds that a stage took, by `Stage.timing_name`, as seen on this store."""
         seen = read_mapping(self.root / "timings.json")
         # An estimate is worth no error: what a damaged file holds instead of seconds is passed over.
-        return {name: float(v) for name, v in seen.items() if type(v) in (int, float) and math.isfinite(v)}
+        return {name: seconds for name, seconds in seen.items() if is_number(seconds)}
 
     def add_timings(self, seen: Mapping[str, float]) -> None:
         """Merge new timings; the latest wins."""

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
+from backbones.names import shown
 from harness.suites.draft import Draft
 from harness.suites.loading import TunedFile
 from harness.suites.suite import ANCHORS, Overrides, merged
@@ -73,7 +74,7 @@ def with_assignments(draft: Draft, assignments: Sequence[str]) -> Draft:
         parts = path.strip().split(".")
         if not separator or len(parts) not in (2, 3) or not all(parts):
             forms = "method.field=value, engine.field=value or method.engine.field=value"
-            draft = draft.faulty([f"--set {text}: write {forms}"])
+            draft = draft.faulty([f"--set {shown(text)}: write {forms}"])
             continue
         change: dict[str, Any] = {parts[-1]: value.strip()}
         if len(parts) == 3:
@@ -100,7 +101,7 @@ def _whole_number(word: str) -> int:
     try:
         return int(word)
     except ValueError:
-        raise ValueError(f"'{word}' is not a whole number") from None
+        raise ValueError(f"'{shown(word)}' is not a whole number") from None
 
 
 _PARSERS: Mapping[str, Callable[[str], Any]] = {"bits": Bits.parse, "seeds": _whole_number}

@@ -8,12 +8,13 @@ Names are looked up in the registries; no data, weights or images are touched.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, get_args
 
-from backbones.names import suggestion
+from backbones.names import shown, suggestion
 from backbones.registry import SPECS
-from harness.suites.suite import TUNED, Suite, Track, engines_of
+from harness.suites.suite import HIGHEST_SEED, LOWEST_SEED, TUNED, Suite, Track, engines_of
 from methods.registry import engine_names, get_engine, get_method, method_names
 from methods.scope import SCOPES
 from methods.settings import BUDGETS, faults_of
@@ -41,6 +42,7 @@ def faults(suite: Suite) -> list[Fault]:
         *_unsupported_by_engines(suite),
         *_overrides(suite),
         *_variants(suite),
+        *_tuned(suite),
     ]
 
 
@@ -49,7 +51,7 @@ def _unknown_words(suite: Suite) -> Iterator[Fault]:
     for field, known in (("scope", SCOPES), ("budget", BUDGETS), ("track", _TRACKS)):
         word = getattr(suite, field)
         if word not in known:
-            yield Fault(field, f"unknown {field} '{word}': one of {', '.join(known)}")
+            yield Fault(field, f"unknown {field} '{shown(word)}': one of {', '.join(known)}")
 
 
 def _unknown_names(suite: Suite) -> Iterator[Fault]:
@@ -62,7 +64,7 @@ def _unknown_names(suite: Suite) -> Iterator[Fault]:
     ):
         for name in names:
             if name not in known:
-                yield Fault(field, f"unknown {kind} '{name}'{suggestion(name, known)}")
+                yield Fault(field, f"unknown {kind} '{shown(name)}'{suggestion(name, known)}")
 
 
 def _lists(suite: Suite) -> Iterator[Fault]:
@@ -72,6 +74,9 @@ def _lists(suite: Suite) -> Iterator[Fault]:
             yield Fault(field, f"{field} is empty")
         if len(set(values)) != len(values):
             yield Fault(field, f"{field} lists a value twice")
+    for seed in suite.seeds:
+        if not LOWEST_SEED <= seed <= HIGHEST_SEED:
+            yield Fault("seeds", f"seed {shown(seed)} is beyond what torch takes: -2^63 to 2^63 - 1")
     if suite.track == "controlled" and not suite.engines:
         yield Fault("engines", f"track controlled needs engines: there are {', '.join(engine_names())}")
 
@@ -118,21 +123,41 @@ def _overrides(suite: Suite) -> Iterator[Fault]:
         if target in known:
             yield from _of_settings(target, settings, path)
         elif target not in reported:
-            yield Fault(path, f"unknown method or engine '{target}'{suggestion(str(target), known)}")
+            yield Fault(path, f"unknown method or engine '{shown(target)}'{suggestion(target, known)}")
 
 
 def _variants(suite: Suite) -> Iterator[Fault]:
     for name, variants in suite.variants.items():
         path = f"variants.{name}"
         if name not in suite.methods:
-            yield Fault(path, f"variants of '{name}', which is not among the suite's methods")
+            yield Fault(path, f"variants of '{shown(name)}', which is not among the suite's methods")
             continue
         for variant in variants:
-            if not isinstance(variant.get(TUNED, {}), Mapping):
-                yield Fault(path, f"{name}: '{TUNED}' says how the settings were found, as a mapping")
+            yield from _of_tuned(name, variant.get(TUNED, {}), path)
             if name in method_names():
                 settings = {key: value for key, value in variant.items() if key != TUNED}
                 yield from _of_settings(name, settings, path)
+
+
+def _tuned(suite: Suite) -> Iterator[Fault]:
+    for name, tuned in suite.tuned.items():
+        yield from _of_tuned(name, tuned, f"overrides.{name}")
+
+
+def _of_tuned(name: str, tuned: Any, path: str) -> Iterator[Fault]:
+    """Whether a record can keep how a search found settings."""
+    if not isinstance(tuned, Mapping):
+        yield Fault(path, f"{name}: '{TUNED}' says how the settings were found, as a mapping")
+    elif not _is_json(tuned):
+        yield Fault(path, f"{name}: '{TUNED}' holds texts, finite numbers, and lists and mappings of these")
+
+
+def _is_json(value: Any) -> bool:
+    """Whether JSON gives the value back as it is."""
+    try:
+        return bool(json.loads(json.dumps(value, allow_nan=False)) == value)
+    except (TypeError, ValueError):
+        return False
 
 
 def _of_settings(target: str, settings: Mapping[str, Any], path: str) -> Iterator[Fault]:
@@ -145,7 +170,7 @@ def _of_settings(target: str, settings: Mapping[str, Any], path: str) -> Iterato
         for name in settings:
             yield Fault(
                 f"{path}.{name}",
-                f"{target}: unknown field '{name}': the full-precision row has no settings",
+                f"{target}: unknown field '{shown(name)}': the full-precision row has no settings",
             )
         return
     own = {name: value for name, value in settings.items() if not isinstance(value, Mapping)}
@@ -158,14 +183,14 @@ def _of_settings(target: str, settings: Mapping[str, Any], path: str) -> Iterato
                 f"{target}: {engine}", get_engine(engine).Config, nested, f"{path}.{engine}"
             )
         else:
-            near = suggestion(str(engine), engine_names())
-            yield Fault(f"{path}.{engine}", f"{target}: unknown engine '{engine}'{near}")
+            near = suggestion(engine, engine_names())
+            yield Fault(f"{path}.{engine}", f"{target}: unknown engine '{shown(engine)}'{near}")
 
 
 def _of_config(who: str, config: type, settings: Mapping[str, Any], path: str) -> Iterator[Fault]:
     """One setting at a time, so that each fault has the place of its own setting."""
     for name, value in settings.items():
-        for sentence in faults_of(config, {str(name): value}):
+        for sentence in faults_of(config, {name: value}):
             yield Fault(f"{path}.{name}", f"{who}: {sentence}")
 
 

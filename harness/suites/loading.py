@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from backbones.names import suggestion
+from backbones.names import shown, suggestion
 from harness.errors import UsageError
+from harness.store.files import is_file
 from harness.suites.draft import Draft
 from harness.suites.suite import ANCHORS, TUNED, Overrides, Suite
 from methods.bits import Bits
@@ -66,11 +67,11 @@ def read_suite(name_or_file: str) -> Draft:
     path = Path(name_or_file)
     if path.suffix not in (".yaml", ".yml"):
         path = _SHIPPED / f"{name_or_file}.yaml"
-        if not path.is_file():
+        if name_or_file not in suite_names():
             near = suggestion(name_or_file, suite_names())
-            return unreadable(path.stem, [f"unknown suite '{name_or_file}'{near}"])
-    if not path.is_file():
-        return unreadable(path.stem, [f"no suite file at {path}"])
+            return unreadable(path.stem, [f"unknown suite '{shown(name_or_file)}'{near}"])
+    if not is_file(path):
+        return unreadable(path.stem, [f"no suite file at {shown(path)}"])
     file = parse_yaml(path)
     if file.data is None and file.faults:
         return unreadable(path.stem, file.faults)
@@ -82,8 +83,8 @@ def read_suite(name_or_file: str) -> Draft:
 
 def read_tuned(file: str) -> TunedFile:
     """The file that `harness tune` wrote, as far as it can be read."""
-    path, origin = Path(file), f"--set-file {file}"
-    if not path.is_file():
+    path, origin = Path(file), f"--set-file {shown(file)}"
+    if not is_file(path):
         return TunedFile(origin, faults=(f"{origin}: no such file; harness tune writes best.yaml",))
     data, _, faults = parse_yaml(path)
     if faults:
@@ -111,11 +112,11 @@ def parse_yaml(path: Path) -> YamlFile:
         text = path.read_text(encoding="utf-8")
         root = yaml.compose(text)
         data = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except Exception as error:  # PyYAML raises ValueErrors, KeyErrors and others on odd scalars
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
-        return YamlFile(None, {}, (f"{path.name}{line}: not valid YAML: {problem}",))
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        return YamlFile(None, {}, (f"{path.name}{line}: not valid YAML: {shown(problem)}",))
     lines: dict[str, int] = {}
     faults: list[str] = []
 
@@ -125,7 +126,9 @@ def parse_yaml(path: Path) -> YamlFile:
         for key, value in node.value:
             where = f"{prefix}{key.value}"
             if where in lines:
-                faults.append(f"{path.name}:{key.start_mark.line + 1}: the key '{key.value}' is given twice")
+                faults.append(
+                    f"{path.name}:{key.start_mark.line + 1}: the key '{shown(key.value)}' is given twice"
+                )
             lines[where] = key.start_mark.line + 1
             walk(value, f"{where}.")
 
@@ -144,7 +147,7 @@ def _draft_of(path: Path, data: Mapping[Any, Any], lines: Mapping[str, int]) -> 
     for key, value in data.items():
         origin = origins.get(str(key), origins[""])
         if key not in _READERS:
-            faults.append(f"{origin}: unknown key '{key}'{suggestion(str(key), _READERS)}")
+            faults.append(f"{origin}: unknown key '{shown(key)}'{suggestion(key, _READERS)}")
             continue
         try:
             values[key] = _READERS[key](key, value)
@@ -172,7 +175,7 @@ def _truth(key: str, value: Any) -> bool:
 
 def _list(key: str, value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise ValueError(f"{key} must be a list, such as [{value}]")
+        raise ValueError(f"{key} must be a list, such as [{shown(value)}]")
     return value
 
 
@@ -191,7 +194,7 @@ def _bits(key: str, value: Any) -> tuple[Bits, ...]:
     bits, faults = [], []
     for text in _list(key, value):
         try:
-            bits.append(Bits.parse(str(text)))
+            bits.append(Bits.parse(text if isinstance(text, str) else shown(text)))
         except ValueError as error:
             faults.append(str(error))
     if faults:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 from backbones import SPECS
-from harness.suites.suite import ANCHORS, TUNED
+from harness.suites.suite import ANCHORS, HIGHEST_SEED, LOWEST_SEED, TUNED
 from methods.bits import HIGHEST, LOWEST
 from methods.registry import engine_names, get_engine, get_method, method_names
 from methods.scope import SCOPES
@@ -73,7 +73,7 @@ def _properties() -> JsonObject:
         ),
         "seeds": {
             "type": "array",
-            "items": {"type": "integer"},
+            "items": {"type": "integer", "minimum": LOWEST_SEED, "maximum": HIGHEST_SEED},
             "description": "Seeds of images and students; each is a run of its own.",
             "default": [0],
             "minItems": 1,

@@ -33,6 +33,8 @@ ANCHORS = ("fp32", "gaussian_noise", "real_data")
 """Reference rows that every suite has without asking."""
 TUNED = "tuned"
 """Key of a variant, beside its settings, that says how a search found them."""
+LOWEST_SEED, HIGHEST_SEED = -(2**63), 2**63 - 1
+"""What torch takes as a seed."""
 _DEFAULT_ANCHOR_ENGINE = "psaq_ptq"
 """Engine of the noise and real rows in a suite that has no method with an engine of its own."""
 

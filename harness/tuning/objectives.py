@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from backbones import Backbone
-from backbones.names import suggestion
+from backbones.names import shown, suggestion
 from harness.errors import UsageError
 from harness.stages.agreement import compared, probe_images
 from harness.stages.base import RunContext
@@ -48,7 +48,9 @@ def parse_objectives(text: str | None, data_use: str, device: str) -> tuple[str,
     if not text:
         return ("accuracy",) if data_use == "real images" else ("agreement",)
     names = tuple(word.strip() for word in text.split(",") if word.strip())
-    faults = [f"unknown objective '{n}'{suggestion(n, DIRECTIONS)}" for n in names if n not in DIRECTIONS]
+    faults = [
+        f"unknown objective '{shown(n)}'{suggestion(n, DIRECTIONS)}" for n in names if n not in DIRECTIONS
+    ]
     if len(set(names)) != len(names):
         faults.append("an objective is given twice")
     if not faults and sum(name in QUALITIES for name in names) != 1:
@@ -56,7 +58,7 @@ def parse_objectives(text: str | None, data_use: str, device: str) -> tuple[str,
     if "gpu_seconds" in names and not device.startswith("cuda"):
         faults.append("gpu_seconds needs a GPU (--device cuda); on this device use seconds")
     if faults:
-        raise UsageError.of([f"--objective {text}: {fault}" for fault in faults])
+        raise UsageError.of([f"--objective {shown(text)}: {fault}" for fault in faults])
     return names
 
 

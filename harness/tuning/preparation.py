@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from backbones import SPECS
-from backbones.names import suggestion
+from backbones.names import shown, suggestion
 from harness.errors import UsageError
 from harness.planning.request import Request
 from harness.planning.run_context import cores
@@ -43,6 +44,10 @@ PROBES = ("fdd", "psaq_vit")
 searches at W3A3 on digits, agreement on FDD's images ranked them most like their accuracy (Spearman 0.70 and
 0.88), before MimiQ's (0.64, 0.83), SMI's (0.51, 0.59), PSAQ-ViT's (0.54, 0.43) and noise (0.24, 0.55)."""
 _MOST_GRID_POINTS = 10_000
+_HIGHEST_SEED = 2**31 - 1
+"""Samplers take 32 bits; what is left above is for the processes that join a study."""
+_LONGEST_NAME = 120
+"""Letters of a study's name, which names a folder and a line in the tracking database."""
 
 Value = TypeVar("Value")
 
@@ -121,7 +126,7 @@ class Preparation:
 
 def prepare(request: Request, options: TuneOptions) -> Preparation:
     """Check a search of the request's one method; raises UsageError with what is wrong."""
-    faults = unknown_words(options)
+    faults = option_faults(options)
     if faults:
         raise UsageError.of(faults)
     builder, context, _ = open_workbench(request)
@@ -155,7 +160,7 @@ def _subject(builder: StageBuilder, options: TuneOptions, device: str) -> Subjec
     engine = _one(engines_of(suite, method), "engine")
     objectives = parse_objectives(options.objective, method.data_use, device)
     if len(objectives) > 1 and options.pruner not in (None, "none"):
-        raise UsageError(f"--pruner {options.pruner}: a search with several objectives is not pruned")
+        raise UsageError(f"--pruner {shown(options.pruner)}: a search with several objectives is not pruned")
     probed = quality_of(objectives) == "agreement"
     try:
         reference = builder.reference(backbone, "tune")
@@ -180,16 +185,24 @@ def _probe(builder: StageBuilder, name: str, backbone: str) -> Stage:
     except UnknownName as error:
         raise UsageError(f"--probe: {error}") from None
     if method.synthesizer is None or method.synthesizer.needs_student or method.synthesizer.needs_real_images:
-        raise UsageError(f"--probe {name}: a method that makes images from the teacher alone, such as fdd")
+        raise UsageError(
+            f"--probe {shown(name)}: a method that makes images from the teacher alone, such as fdd"
+        )
     probed = builder.varied(name, {"images": PROBE_IMAGES})
-    return probed.synthesis(name, method.engine or "psaq_ptq", backbone, PROBE_SEED)
+    try:
+        return probed.synthesis(name, method.engine or "psaq_ptq", backbone, PROBE_SEED)
+    except UsageError as error:
+        raise UsageError(f"--probe {error}") from None
 
 
 def _study_name(options: TuneOptions, suite: Suite, subject: Subject) -> str:
     parts = (suite.name, subject.method, subject.engine, subject.backbone, str(subject.bits))
     name = options.study or "-".join((*parts, *subject.objectives))
-    if not re.fullmatch(r"[\w.-]+", name):
-        raise UsageError(f"--study {name}: letters, digits, '.', '_' and '-' only")
+    if not re.fullmatch(r"\w[\w.-]*", name) or len(name) > _LONGEST_NAME or name.startswith("journal."):
+        raise UsageError(
+            f"--study {shown(name)}: at most {_LONGEST_NAME} letters, digits, '.', '_' and '-', "
+            "with a letter or a digit first, and not journal.*"
+        )
     return name
 
 
@@ -200,10 +213,15 @@ def _one(values: Sequence[Value], what: str) -> Value:
     raise UsageError(f"a search is about one {what}, here are {there}: choose with --{what}")
 
 
-def unknown_words(options: TuneOptions) -> list[str]:
-    """A sentence for the sampler and the pruner that there is none of."""
-    return [
-        f"--{option} {value}: unknown{suggestion(value, known)}"
+def option_faults(options: TuneOptions) -> list[str]:
+    """A sentence for every option that is wrong by itself, whatever is searched."""
+    faults = []
+    if not 0 <= options.seed <= _HIGHEST_SEED:
+        faults.append(f"--seed {shown(options.seed)}: from 0 to {_HIGHEST_SEED}")
+    if options.seconds is not None and not math.isfinite(options.seconds):
+        faults.append(f"--budget-seconds {options.seconds}: a finite number; leave it out for no limit")
+    return faults + [
+        f"--{option} {shown(value)}: unknown{suggestion(value, known)}"
         for option, value, known in (
             ("sampler", options.sampler, studies.SAMPLERS),
             ("pruner", options.pruner, studies.PRUNERS),

@@ -19,15 +19,16 @@ import dataclasses
 import itertools
 import math
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backbones.names import suggestion
+from backbones.names import shown, suggestion
 from harness.errors import UsageError
+from harness.store.files import is_file
 from harness.suites.loading import read_yaml
-from methods.settings import faults_of
+from methods.settings import converted, faults_of, type_of
 
 _KEYS = ("low", "high", "log", "choices")
 
@@ -125,14 +126,16 @@ def declared_space(
     configs = {method: synthesizer_config, engine: engine_config}
     for owner in changes:
         if owner not in configs:
-            faults.append(f"unknown method or engine '{owner}': this search is about {method} and {engine}")
+            faults.append(
+                f"unknown method or engine '{shown(owner)}': this search is about {method} and {engine}"
+            )
     dimensions = []
     for owner, config in configs.items():
         fields = {f.name: f for f in dataclasses.fields(config)}
         wanted = changes.get(owner, {})
         for name in wanted:
             if name not in fields:
-                faults.append(f"{owner}: unknown field '{name}'{suggestion(str(name), fields)}")
+                faults.append(f"{owner}: unknown field '{shown(name)}'{suggestion(name, fields)}")
         for name, field in fields.items():
             if wanted.get(name, _is_searched(field)) is False:
                 continue
@@ -142,9 +145,11 @@ def declared_space(
             if len(faults) == faults_before:
                 dimensions.append(_dimension(owner, config, field, {} if change is True else change))
     if faults:
-        raise UsageError.of([f"--space {file}: {fault}" for fault in faults])
+        raise UsageError.of([f"--space {shown(file)}: {fault}" for fault in faults])
     if not dimensions:
-        where = f"--space {file}: it leaves nothing to search of" if file else "nothing can be searched of"
+        where = (
+            f"--space {shown(file)}: it leaves nothing to search of" if file else "nothing can be searched of"
+        )
         raise UsageError(f"{where} {method} with {engine}: name some of their fields in a --space file")
     return Space(method, engine, tuple(dimensions))
 
@@ -154,12 +159,17 @@ def _is_searched(field: Any) -> bool:
 
 
 def _dimension(owner: str, config: Any, field: Any, change: Mapping[str, Any]) -> Dimension:
+    """The field as a dimension, once its entry is known to be right; choices stand before a range."""
+    wanted = type_of(type(config), field.name)
     facts = {**field.metadata, **change}
-    if "choices" in change:
-        facts |= {"low": None, "high": None, "log": False}
-    elif "low" in change or "high" in change:
+    for end in ("low", "high"):
+        if end in change:
+            facts[end] = converted(type(config), field.name, change[end])
+    if "choices" in change and typing.get_origin(wanted) is not tuple:
+        facts["choices"] = [converted(type(config), field.name, value) for value in change["choices"]]
+    elif "choices" not in change and ("low" in change or "high" in change):
         facts["choices"] = None
-    integer = typing.get_type_hints(type(config))[field.name] is int
+    integer = wanted is int
     return Dimension(
         owner=owner,
         field=field.name,
@@ -168,7 +178,7 @@ def _dimension(owner: str, config: Any, field: Any, change: Mapping[str, Any]) -
         low=facts["low"] if not facts["choices"] else None,
         high=facts["high"] if not facts["choices"] else None,
         log=bool(facts["log"]) and not facts["choices"],
-        choices=tuple(facts["choices"] or ()),
+        choices=tuple(dict.fromkeys(facts["choices"] or ())),
     )
 
 
@@ -181,30 +191,39 @@ def _change_faults(owner: str, name: str, Config: type, change: Any) -> list[str
         return [f"{where}: write {{low: A, high: B}}, {{choices: [A, B]}}, or false to leave it out"]
     unknown = [key for key in change if key not in _KEYS]
     if unknown:
-        return [f"{where}: unknown key '{unknown[0]}'{suggestion(str(unknown[0]), _KEYS)}"]
-    choices = change.get("choices")
-    if choices is not None and (not isinstance(choices, Sequence) or isinstance(choices, str) or not choices):
+        return [f"{where}: unknown key '{shown(unknown[0])}'{suggestion(unknown[0], _KEYS)}"]
+    if "choices" in change and not (isinstance(change["choices"], list) and change["choices"]):
         return [f"{where}: choices is a list with at least one value"]
-    values = list(choices or ()) + [change[end] for end in ("low", "high") if end in change]
+    if not isinstance(change.get("log", False), bool):
+        return [f"{where}: log is true or false"]
+    values = list(change.get("choices", ())) + [change[end] for end in ("low", "high") if end in change]
     faults = [f"{where}: {fault}" for value in values for fault in faults_of(Config, {name: value})]
-    field = {f.name: f for f in dataclasses.fields(Config)}[name]
-    low, high = (change.get(end, field.metadata.get(end)) for end in ("low", "high"))
-    if faults or choices is not None or (field.metadata.get("choices") and not change):
-        return faults
-    if low is None or high is None:
+    if typing.get_origin(type_of(Config, name)) is tuple and not all(isinstance(v, str) for v in values):
+        faults.append(f"{where}: write several numbers as one text, such as 10+20")
+    return faults or _range_faults(where, name, Config, change)
+
+
+def _range_faults(where: str, name: str, Config: type, change: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the range of an entry, its own or what it leaves of the declared one."""
+    metadata = {f.name: f.metadata for f in dataclasses.fields(Config)}[name]
+    if "choices" in change or (metadata.get("choices") and not change):
+        return []
+    low, high = (change.get(end, metadata.get(end)) for end in ("low", "high"))
+    if low is None or high is None or type_of(Config, name) not in (int, float):
         return [f"{where}: has no range of its own: give low and high, or choices"]
-    if low > high:
+    lowest = converted(Config, name, low)
+    if lowest > converted(Config, name, high):
         return [f"{where}: low {low} is above high {high}"]
-    if change.get("log", field.metadata.get("log")) and low <= 0:
+    if change.get("log", metadata.get("log")) and lowest <= 0:
         return [f"{where}: a logarithmic range starts above 0, not at {low}"]
     return []
 
 
 def _read(file: str) -> dict[str, Any]:
     path = Path(file)
-    if not path.is_file():
-        raise UsageError(f"--space {file}: no such file")
+    if not is_file(path):
+        raise UsageError(f"--space {shown(file)}: no such file")
     data, _ = read_yaml(path)
     if not isinstance(data, dict) or not all(isinstance(fields, dict) for fields in data.values()):
-        raise UsageError(f"--space {file}: it maps a method or an engine to its fields")
+        raise UsageError(f"--space {shown(file)}: it maps a method or an engine to its fields")
     return data

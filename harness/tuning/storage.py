@@ -7,6 +7,7 @@ STORE/studies/journal.log            the default storage
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from backbones.names import shown
 from harness.errors import UsageError, one_line
 from harness.store.files import locked
 
@@ -110,8 +112,10 @@ def _refuse_unreachable(url: str, connect: Mapping[str, Any]) -> None:
 
 
 def _unreachable(url: str, error: Exception) -> str:
-    cause = one_line(error, before="(Background on")[:300]
+    said = one_line(error, before="(Background on")[:300]
+    cause = shown(re.sub(r"^\([\w.]+\) ", "", said))  # the driver's class, which tells a user nothing
+    address = shown(shown_url(url))
     return (
-        f"--study-storage {shown_url(url)} cannot be used ({cause}): give postgresql://USER@HOST/DATABASE or "
+        f"--study-storage {address} cannot be used ({cause}): give postgresql://USER@HOST/DATABASE or "
         "sqlite:///FILE, or leave it out for the store's own journal"
     )

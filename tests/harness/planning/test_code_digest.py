@@ -8,17 +8,20 @@ from harness.planning import code_digest as module
 from harness.planning.code_digest import PROJECT, code_digest
 
 
+def forget() -> None:
+    for cached in (module.code_digest, module._imports, module._tree_digest):
+        cached.cache_clear()
+
+
 @pytest.fixture(autouse=True)
 def fresh_caches():
-    module._imports.cache_clear()
-    module._tree_digest.cache_clear()
+    forget()
 
 
 def version_of(text: str, folder: Path) -> str:
     file = folder / "plugin.py"
     file.write_text(text)
-    module._imports.cache_clear()
-    module._tree_digest.cache_clear()
+    forget()
     return code_digest(file)
 
 

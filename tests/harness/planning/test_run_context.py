@@ -62,3 +62,9 @@ def test_what_is_taken_of_a_file_is_noted(tmp_path):
     (note,) = find_weight_files(["deit_tiny"], places, download=False).notes
     assert "'model' of" in note
     assert f"--weights deit_tiny={tmp_path / 'x.pth'}::model_ema" in note
+
+
+@pytest.mark.parametrize("gpus", [float("nan"), float("inf")])
+def test_a_number_that_is_none_is_a_fault(gpus):
+    (fault,) = machine_faults(Machine(device="cpu", gpus_per_trial=gpus))
+    assert fault == f"--gpus-per-trial {gpus}: at least 0"

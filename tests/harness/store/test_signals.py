@@ -18,6 +18,18 @@ def test_damaged_signals_count_as_silence(tmp_path, content):
     assert signals.reports("k") == {}
 
 
+@pytest.mark.parametrize(
+    "text", ["[]", "5", '{"step": "1", "total": 5}', '{"losses": 5}', "[" * 100_000, '{"x": NaN, "1": null}']
+)
+def test_signals_of_another_shape_count_as_silence(tmp_path, text):
+    signals = SignalFolder(tmp_path)
+    for folder in ("progress", "reports"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "k.json").write_text(text)
+    assert signals.progress("k") is None
+    assert signals.reports("k") == {}
+
+
 def test_a_later_report_replaces_the_earlier_ones(tmp_path):
     signals = SignalFolder(tmp_path)
     signals.write_reports("k", {1: 2.0})

@@ -34,3 +34,12 @@ def test_runs_that_add_at_once_lose_nothing(tmp_path):
     for thread in threads:
         thread.join()
     assert len(TimingsFile(tmp_path).timings()) == 40
+
+
+@pytest.mark.parametrize("text", ["[1]", "5", "{", '{"a": "1", "b": 2.5, "c": NaN, "d": true}'])
+def test_what_is_no_timing_is_left_out(tmp_path, text):
+    file = TimingsFile(tmp_path)
+    (tmp_path / "timings.json").write_text(text)
+    assert set(file.timings()) <= {"b"}
+    file.add_timings({"e": 1.0})
+    assert file.timings()["e"] == 1.0

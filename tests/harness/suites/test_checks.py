@@ -106,3 +106,30 @@ def test_an_unknown_method_is_reported_once_however_often_it_is_named():
         variants={"maskq": ({"iterations": 2},)},
     )
     assert [path for path, _ in faults_of(suite)] == ["methods"]
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (
+            "seeds: [0, 9223372036854775808]",
+            "mine.yaml:5: seed 9223372036854775808 is beyond what torch takes",
+        ),
+        (
+            f"overrides: {{psaq_vit: {{learning_rate: 1{'0' * 400}}}}}",
+            "mine.yaml:5: psaq_vit: learning_rate=1000",
+        ),
+        ("overrides: {psaq_vit: {images: !!binary MTI=}}", "psaq_vit: images=b'12' is not of type int"),
+        ("overrides: {smi: {prune_at: !!set {1}}}", "smi: prune_at={1} is not of type"),
+        ("overrides: {psaq_vit: {1: 2}}", "psaq_vit: unknown field '1'"),
+        (
+            "variants: {psaq_vit: [{tuned: {on: 2026-01-01}}]}",
+            "psaq_vit: 'tuned' holds texts, finite numbers",
+        ),
+        ("variants: {psaq_vit: [{tuned: {value: .nan}}]}", "psaq_vit: 'tuned' holds texts, finite numbers"),
+    ],
+)
+def test_odd_values_are_refused_before_a_plan(tmp_path, more, sentence):
+    (said,) = faults(tmp_path, f"{GOOD}{more}\n").splitlines()
+    assert sentence in said
+    assert len(said) < 300

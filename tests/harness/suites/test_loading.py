@@ -49,3 +49,42 @@ def test_a_suite_is_a_mapping(tmp_path, text):
 
 def test_broken_yaml_names_its_line(tmp_path):
     assert "mine.yaml:3: not valid YAML" in faults(tmp_path, "task: digits\nbits: [w4a4\nmethods: [a]\n")
+
+
+@pytest.mark.parametrize(
+    "value", ["!!float x", "!!timestamp x", "!!bool x", '!!int ""', "2026-13-45", "9" * 5000, "!!binary é"]
+)
+def test_a_value_that_is_no_yaml_is_one_sentence(tmp_path, value):
+    (sentence,) = faults(tmp_path, f"{GOOD}seeds: [{value}]\n").splitlines()
+    assert sentence.startswith("mine.yaml")
+    assert "not valid YAML" in sentence
+
+
+def test_a_file_in_another_encoding_is_one_sentence(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(GOOD.encode("utf-16"))
+    with pytest.raises(UsageError, match=r"mine\.yaml: not valid YAML: 'utf-8' codec can't decode"):
+        load_suite(str(file))
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ('"\\e[31m": 1', "mine.yaml:5: unknown key '\\x1b[31m': there are"),
+        ("5: 1", "mine.yaml:5: unknown key '5': there are"),
+        ('budget: "a\\nb"', "mine.yaml:5: unknown budget 'a\\nb': one of"),
+        ('engines: ["\\uDCFF"]', "mine.yaml:5: unknown engine '\\udcff': there are"),
+        (f"seeds: 0x{'f' * 5000}", "mine.yaml:5: seeds must be a list, such as [a number of thousands of"),
+        (f"track: {'x' * 5000}", f"mine.yaml:5: unknown track '{'x' * 60}...{'x' * 57}': one of"),
+    ],
+)
+def test_what_a_message_repeats_is_printable_and_short(tmp_path, line, sentence):
+    (said,) = faults(tmp_path, f"{GOOD}{line}\n").splitlines()
+    assert said.startswith(sentence)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "x" * 5000 + ".yaml", "a\0.yaml", "\udcff.yaml", "\ud800"])
+def test_a_name_that_no_file_can_have_is_an_unknown_suite(name):
+    with pytest.raises(UsageError, match=r"no suite file at|unknown suite") as error:
+        load_suite(name)
+    assert str(error.value).isprintable()

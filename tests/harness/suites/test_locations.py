@@ -43,3 +43,45 @@ def test_a_broken_config_is_named(tmp_path, content):
 def test_a_named_config_has_to_exist(tmp_path):
     with pytest.raises(UsageError, match="no config file"):
         find_locations(config=str(tmp_path / "absent.yaml"), environment={})
+
+
+@pytest.mark.parametrize(
+    "content", ["5", "false", "'text'", "2026-13-45", "data: {imagenet: 5}", "data: {1: /x}"]
+)
+def test_a_config_with_other_values_than_texts_is_named(tmp_path, content):
+    file = tmp_path / "c.yaml"
+    file.write_text(content)
+    with pytest.raises(UsageError, match=r"c\.yaml: (a config is|data maps names to paths|not valid YAML)"):
+        find_locations(config=str(file), environment={})
+
+
+@pytest.mark.parametrize("content", ["", "null", "# nothing yet"])
+def test_an_empty_config_says_nothing(tmp_path, content):
+    file = tmp_path / "c.yaml"
+    file.write_text(content)
+    assert find_locations(config=str(file), environment={}) == find_locations(environment={})
+
+
+NO_PATHS = {
+    "~nobody-of-that-name/x": "there is no such user",
+    "a\0b": "no path has such characters",
+    "\ud800": "no path has such characters",
+    "x" * 5000: "longer than a path can be",
+}
+
+
+@pytest.mark.parametrize("path", NO_PATHS)
+def test_a_path_that_no_file_can_have_is_named_with_its_origin(path):
+    variables = {"HARNESS_DATA_COCO": path, "HARNESS_WEIGHTS_DIR": path}
+    with pytest.raises(UsageError) as error:
+        find_locations([f"imagenet={path}"], [f"deit_tiny={path}"], path, environment=variables)
+    said = str(error.value).splitlines()
+    origins = [
+        "HARNESS_DATA_COCO",
+        "--data imagenet",
+        "--weights deit_tiny",
+        "--store",
+        "HARNESS_WEIGHTS_DIR",
+    ]
+    assert [next(o for o in origins if line.startswith(f"{o} ")) for line in said] == origins
+    assert all(line.isprintable() and line.endswith(f": {NO_PATHS[path]}") for line in said)

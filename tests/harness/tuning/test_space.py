@@ -17,6 +17,7 @@ class Painter:
     images: int = setting(32, "Images.", low=1, high=1024, tunable=False)
     iterations: int = setting(100, "Steps.", low=1, high=1000, fast=10)
     mood: str = setting("calm", "Has no range.")
+    colours: tuple[int, ...] = setting((1, 2), "Several.")
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,30 @@ def test_a_file_narrows_widens_and_leaves_out(tmp_path):
         ("painter: {brush: {choices: []}}", "at least one value"),
         ("painter: {mood: true}", "has no range of its own"),
         ("frame: {rate: {log: true}}", "a logarithmic range starts above 0"),
+        ("painter: {contrast: {low: [1]}}", "contrast=[1] is not of type float"),
+        ("painter: {contrast: {log: 5}}", "log is true or false"),
+        ("painter: {brush: {low: flat, high: round}}", "has no range of its own"),
+        ("painter: {brush: {choices: !!binary MTI=}}", "choices is a list with at least one value"),
+        ("painter: {brush: {choices: null, low: flat}}", "choices is a list with at least one value"),
+        ("painter: {strokes: {choices: [[1]]}}", "strokes=[1] is not of type int"),
+        ("painter: {colours: {choices: [[1, 2]]}}", "write several numbers as one text, such as 10+20"),
+        ("5: {contrast: true}", "unknown method or engine '5'"),
+        ("painter: {5: true}", "unknown field '5'"),
+        ('painter: {contrast: {"\\e[1m": 1}}', "unknown key '\\x1b[1m'"),
         ("- painter", "maps a method or an engine to its fields"),
         ("painter: {contrast: false, strokes: false, brush: false}\nframe: {rate: false}", "leaves nothing"),
     ],
 )
 def test_faults_of_a_file_are_named(tmp_path, text, said):
     assert said in refused(tmp_path, text)
+
+
+def test_numbers_written_as_text_are_numbers(tmp_path):
+    """YAML reads 1e-1 as text, for want of a point."""
+    found = space(tmp_path, "painter: {contrast: {low: 1e-1, high: 9e0}, strokes: {choices: ['2', 2, 3.0]}}")
+    by_field = {dimension.field: dimension for dimension in found.dimensions}
+    assert (by_field["contrast"].low, by_field["contrast"].high) == (0.1, 9.0)
+    assert by_field["strokes"].choices == (2, 3)
 
 
 def test_all_faults_come_together(tmp_path):

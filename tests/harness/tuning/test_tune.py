@@ -478,6 +478,13 @@ def test_two_processes_share_a_study(folder):
         ),
         (["--method", "planted_dots", "--bits", "w4a4,w8a8"], "a search is about one bits"),
         (["--method", "planted_dots", "--study", "a b"], "letters, digits"),
+        (["--method", "planted_dots", "--study", ".."], "--study ..: at most 120 letters"),
+        (["--method", "planted_dots", "--study", "journal.log"], "--study journal.log: at most 120 letters"),
+        (["--method", "planted_dots", "--seed", "-1"], "--seed -1: from 0 to 2147483647"),
+        (
+            ["--method", "planted_dots", "--probe", "image_folder"],
+            "--probe image_folder: no folder was given",
+        ),
         (["--method", "planted_dots", "--probe", "maskaq"], "makes images from the teacher alone"),
         (["--method", "planted_dots", "--study-storage", "sqlite:////nowhere/x.db"], "cannot be used"),
         ([], "choose with --method NAME"),
