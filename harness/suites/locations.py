@@ -19,6 +19,7 @@ from typing import Any
 from backbones import SPECS
 from backbones.names import suggestion
 from harness.errors import UsageError
+from harness.suites.yaml_files import parse_yaml
 from tasks.registry import get_task, task_names
 
 DEFAULT_STORE = "dfq-store"
@@ -108,14 +109,12 @@ def _absolute(path: str) -> Path:
 
 def _read_config(path: Path, required: bool) -> tuple[dict[str, Any], list[str]]:
     """The entries of a config file that can be used, and a sentence per fault."""
-    import yaml
-
     if not path.is_file():
         return {}, [f"no config file at {path}"] if required else []
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        return {}, [f"{path}: not valid YAML: {' '.join(str(error).split())}"]
+    file = parse_yaml(path)
+    if file.faults:
+        return {}, list(file.faults)
+    config = {} if file.data is None else file.data
     if not isinstance(config, dict):
         return {}, [f"{path}: a config is a mapping with the keys {', '.join(_KEYS)}"]
     faults, good = [], {}

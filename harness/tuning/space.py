@@ -26,7 +26,7 @@ from typing import Any
 
 from backbones.names import suggestion
 from harness.errors import UsageError
-from harness.suites.loading import read_yaml
+from harness.suites.yaml_files import read_yaml
 from methods.settings import faults_of
 
 _KEYS = ("low", "high", "log", "choices")
