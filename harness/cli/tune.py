@@ -21,7 +21,7 @@ from harness.execution.schedulers.base import Scheduler
 from harness.planning.request import Machine, Places, Request, Rows, option
 from harness.planning.session import open_workbench
 from harness.tuning.options import TuneOptions
-from harness.tuning.preparation import unknown_words
+from harness.tuning.preparation import option_faults
 from harness.tuning.tune import final_suite, measure_final, tune_method, write_suite
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def tune(
         scheduler = scheduler_of(machine)
     with faults.gathered():
         final_seeds = _whole_numbers(comparison.final_seeds)
-    faults += unknown_words(search)
+    faults += option_faults(search)
     refuse_together(faults, lambda: open_workbench(request))
     options = dataclasses.replace(search, final_seeds=final_seeds, equally=several)
     tracking.refuse_unreachable(rows.suite)

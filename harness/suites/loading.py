@@ -12,6 +12,7 @@ from typing import Any
 
 from backbones.names import suggestion
 from harness.errors import UsageError
+from harness.store.names import name_fault
 from harness.suites.draft import Draft
 from harness.suites.suite import ANCHORS, TUNED, Overrides, Suite
 from harness.suites.yaml_files import parse_yaml
@@ -61,6 +62,9 @@ def read_suite(name_or_file: str) -> Draft:
             return unreadable(path.stem, [f"unknown suite '{name_or_file}'{near}"])
     if not path.is_file():
         return unreadable(path.stem, [f"no suite file at {path}"])
+    misnamed = name_fault(path.stem)  # pictures and final suites are written under it
+    if misnamed:
+        return unreadable(path.stem, [f"--suite {name_or_file}: {misnamed}; rename the file"])
     file = parse_yaml(path)
     if file.data is None and file.faults:
         return unreadable(path.stem, file.faults)

@@ -54,8 +54,8 @@ def read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
 def parse_yaml(path: Path) -> YamlFile:
     """Parsed YAML, the line of every key, and what is wrong with its syntax. Never raises.
 
-    No file may be longer than 1 MiB, nested deeper than 20 levels, or with more than 20,000 values once its
-    aliases are written out; so is an alias inside of what it stands for.
+    Refused are files longer than 1 MiB, nested deeper than 20 levels or with more than 20,000 values once
+    their aliases are written out, and aliases inside of what they stand for.
     """
     import yaml
 

@@ -20,6 +20,7 @@ from harness.planning.run_context import cores
 from harness.planning.session import open_workbench
 from harness.planning.stage_builder import StageBuilder
 from harness.stages.base import RunContext, Stage
+from harness.store.names import name_fault
 from harness.suites.suite import Suite, engines_of
 from harness.tuning import studies
 from harness.tuning.objectives import DIRECTIONS, AgreementWatch, TaskWatch, parse_objectives, quality_of
@@ -43,6 +44,9 @@ PROBES = ("fdd", "psaq_vit")
 searches at W3A3 on digits, agreement on FDD's images ranked them most like their accuracy (Spearman 0.70 and
 0.88), before MimiQ's (0.64, 0.83), SMI's (0.51, 0.59), PSAQ-ViT's (0.54, 0.43) and noise (0.24, 0.55)."""
 _MOST_GRID_POINTS = 10_000
+_RESERVED = ("owners",)
+"""What else lies in the folder of studies."""
+_RESERVED_ENDINGS = (".log", ".lock", ".yaml")
 
 Value = TypeVar("Value")
 
@@ -121,7 +125,7 @@ class Preparation:
 
 def prepare(request: Request, options: TuneOptions) -> Preparation:
     """Check a search of the request's one method; raises UsageError with what is wrong."""
-    faults = unknown_words(options)
+    faults = option_faults(options)
     if faults:
         raise UsageError.of(faults)
     builder, context = open_workbench(request)
@@ -186,11 +190,23 @@ def _probe(builder: StageBuilder, name: str, backbone: str) -> Stage:
 
 
 def _study_name(options: TuneOptions, suite: Suite, subject: Subject) -> str:
+    if options.study is not None:
+        return options.study  # checked with the other options
     parts = (suite.name, subject.method, subject.engine, subject.backbone, str(subject.bits))
-    name = options.study or "-".join((*parts, *subject.objectives))
-    if not re.fullmatch(r"[\w.-]+", name):
-        raise UsageError(f"--study {name}: letters, digits, '.', '_' and '-' only")
+    name = "-".join((*parts, *subject.objectives))
+    fault = _study_fault(name)
+    if fault:
+        raise UsageError(f"the study would be called {name}, but {fault}: give --study NAME")
     return name
+
+
+def _study_fault(name: str) -> str:
+    """What keeps a name from being that of a study, half a sentence; empty where nothing does."""
+    if name in _RESERVED or name.endswith(_RESERVED_ENDINGS):
+        return "this name is that of another file of the store"
+    if name and not re.fullmatch(r"[\w.-]+", name):
+        return "a study's name has letters, digits, '.', '_' and '-' only"
+    return name_fault(name)
 
 
 def _one(values: Sequence[Value], what: str) -> Value:
@@ -200,9 +216,9 @@ def _one(values: Sequence[Value], what: str) -> Value:
     raise UsageError(f"a search is about one {what}, here are {there}: choose with --{what}")
 
 
-def unknown_words(options: TuneOptions) -> list[str]:
-    """A sentence for the sampler and the pruner that there is none of."""
-    return [
+def option_faults(options: TuneOptions) -> list[str]:
+    """A sentence for each of sampler, pruner and study's name that there cannot be."""
+    unknown = [
         f"--{option} {value}: unknown{suggestion(value, known)}"
         for option, value, known in (
             ("sampler", options.sampler, studies.SAMPLERS),
@@ -210,3 +226,5 @@ def unknown_words(options: TuneOptions) -> list[str]:
         )
         if value is not None and value not in known
     ]
+    misnamed = _study_fault(options.study) if options.study is not None else ""
+    return [*unknown, *([f"--study {options.study!r}: {misnamed}"] if misnamed else [])]

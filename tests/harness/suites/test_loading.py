@@ -49,3 +49,11 @@ def test_a_suite_is_a_mapping(tmp_path, text):
 
 def test_broken_yaml_names_its_line(tmp_path):
     assert "mine.yaml:3: not valid YAML" in faults(tmp_path, "task: digits\nbits: [w4a4\nmethods: [a]\n")
+
+
+@pytest.mark.parametrize("name", ["...yaml", "..yaml", "-x.yaml", "a\nb.yaml", f"{'x' * 101}.yaml"])
+def test_a_suite_whose_name_makes_no_folder_is_refused(tmp_path, name):
+    file = tmp_path / name
+    file.write_text(GOOD)
+    with pytest.raises(UsageError, match=r"a name (does not|has no|has at most) .*; rename the file"):
+        load_suite(str(file))
