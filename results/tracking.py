@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from results.addresses import shown_address, without_passwords
 from results.record import Record
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ class Tracker:
     def __init__(self, uri: str) -> None:
         self._database = _database_file(uri)
         self.uri = uri if self._database is None else database_uri(self._database)
+        self.shown_uri = shown_address(self.uri)
+        """The address without a password, for everything that is shown or kept."""
         self._client: MlflowClient | None = None
         self._experiment = ""
 
@@ -160,18 +163,21 @@ class Tracker:
         text = "".join(parts)
         if hashlib.sha256(text.encode()).hexdigest() != run.data.tags["content"]:
             raise TrackingError(
-                f"run {run.info.run_id} in {self.uri} was altered: delete it and log the suite again"
+                f"run {run.info.run_id} in {self.shown_uri} was altered: delete it and log the suite again"
             )
         try:
             return Record.from_json(json.loads(text))
         except (TypeError, ValueError) as error:
             raise TrackingError(
-                f"run {run.info.run_id} in {self.uri} holds no record of this version: {error}"
+                f"run {run.info.run_id} in {self.shown_uri} holds no record of this version: {error}"
             ) from None
 
     @contextlib.contextmanager
     def _session(self) -> Iterator[MlflowClient]:
-        """The opened client, under the file's lock; whatever MLflow raises becomes a TrackingError."""
+        """The opened client, under the file's lock; whatever MLflow raises becomes a TrackingError.
+
+        A traceback does not show the error it stands for: that may hold the address with its password.
+        """
         try:
             with _locked(self._database), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # MLflow and SQLAlchemy warn about each other
@@ -181,12 +187,13 @@ class Tracker:
         except TrackingError:
             raise
         except Exception as error:  # requests, SQLAlchemy and MLflow raise unrelated kinds
-            raise TrackingError(self._explained(error)) from error
+            raise TrackingError(self._explained(error)) from None
 
     def _explained(self, error: Exception) -> str:
-        cause = " ".join(str(error).partition("[SQL:")[0].split())[:300] or type(error).__name__
+        said = without_passwords(str(error).partition("[SQL:")[0], self.uri)
+        cause = " ".join(said.split())[:300] or type(error).__name__
         if self._database is None:
-            return f"the tracking server at {self.uri} cannot be used ({cause}): check --tracking-uri"
+            return f"the tracking server at {self.shown_uri} cannot be used ({cause}): check --tracking-uri"
         if "locked" in cause:
             return f"the tracking database {self._database} is in use elsewhere ({cause}): try again later"
         return (
@@ -311,7 +318,9 @@ def _database_file(uri: str) -> Path | None:
         return Path(path).expanduser().absolute()
     if uri.startswith(("http://", "https://")):
         return None
-    raise TrackingError(f"'{uri}' is no tracking address: give sqlite:///FILE or http://HOST:PORT")
+    raise TrackingError(
+        f"'{shown_address(uri)}' is no tracking address: give sqlite:///FILE or http://HOST:PORT"
+    )
 
 
 @contextlib.contextmanager

@@ -81,7 +81,7 @@ def _report(
     lines = [
         *(f"note: {note}" for note in outcome.notes),
         f"{outcome.stages_run} stages run, {outcome.stages_cached} cached.",
-        f"Written: {session.store.root} (MLflow: {tracker.uri})",
+        f"Written: {session.store.root} (MLflow: {tracker.shown_uri})",
         *([f"Pictures: {pictures}"] if pictures else []),
         f"Again, or as md, csv, json, latex, html: harness leaderboard {narrowing(request, tracking)}",
     ]

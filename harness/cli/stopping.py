@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from results.addresses import shown_address
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -20,13 +22,13 @@ if TYPE_CHECKING:
 def stoppable(console: Console, what_is_kept: str, resume_with: Sequence[str] = ()) -> Iterator[None]:
     """Ctrl-C, SIGTERM and SIGHUP inside end with status 130, what is kept, and the command to go on with.
 
-    That command is the one that was given, with the words of `resume_with` that it lacks.
+    That command is the one that was given, without passwords, with the words of `resume_with` that it lacks.
     """
     terminate_as_interrupt()
     try:
         yield
     except KeyboardInterrupt:
-        given = sys.argv[1:]
+        given = [shown_address(word) if "://" in word else word for word in sys.argv[1:]]
         command = shlex.join(["harness", *given, *(word for word in resume_with if word not in given)])
         with contextlib.suppress(OSError):  # the terminal that hung up is gone
             console.print(f"stopped. {what_is_kept}\n  {command}", markup=False, soft_wrap=True)

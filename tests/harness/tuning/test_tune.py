@@ -88,7 +88,7 @@ class Memory:
     logged: ClassVar[dict[str, list[Any]]] = {}
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri
+        self.shown_uri = uri
 
     def log(self, records: Any, suite: str) -> None:
         self.logged[suite] = list(records)
