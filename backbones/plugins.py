@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -17,3 +18,8 @@ def entry_points_of(group: str) -> Iterator[tuple[str, Any]]:
             warnings.warn(f"plug-in {point.value} is skipped: {type(error).__name__}: {error}", stacklevel=2)
             continue
         yield point.name, loaded
+
+
+def is_fit_name(name: object) -> bool:
+    """Whether a plug-in's thing may be called so: names become parts of settings' and of files' names."""
+    return isinstance(name, str) and re.fullmatch(r"\w[\w-]*", name) is not None

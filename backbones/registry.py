@@ -13,7 +13,7 @@ from backbones.base import BackboneSpec
 from backbones.families.family import Family
 from backbones.families.registry import family_names, get_family, register_family
 from backbones.names import suggestion
-from backbones.plugins import entry_points_of
+from backbones.plugins import entry_points_of, is_fit_name
 from backbones.specs import BUILT_IN
 
 ENTRY_POINT_GROUP = "dfq_harness.backbones"
@@ -77,11 +77,16 @@ def register(*offered: BackboneSpec | Family) -> None:
 
 
 def _refuse(families: list[Family], specs: list[BackboneSpec]) -> None:
-    """Raise ValueError with every name that is taken, given twice or unknown."""
+    """Raise ValueError with every name that is unfit, taken, given twice or unknown."""
     known = [*family_names(), *(family.name for family in families)]
     backbones = [*BUILT_IN, *_specs, *(spec.name for spec in specs)]
     faults = [f"the family name '{f.name}' is taken" for f in families if known.count(f.name) > 1]
     faults += [f"the backbone name '{s.name}' is taken" for s in specs if backbones.count(s.name) > 1]
+    faults += [
+        f"the backbone name '{s.name}' is no word of letters, digits, '_' and '-'"
+        for s in specs
+        if not is_fit_name(s.name)
+    ]
     faults += [
         f"unknown family '{spec.family}' of {spec.name}{suggestion(spec.family, known)}"
         for spec in specs

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones.names import shown, suggestion
-from backbones.plugins import entry_points_of
+from backbones.plugins import entry_points_of, is_fit_name
 from methods.base import Engine, Method, Synthesizer
 
 ENTRY_POINT_GROUP = "dfq_harness.methods"
@@ -45,6 +45,8 @@ _BUILT_IN_ENGINES = {
     "repq_ptq": "methods.engines.repq_ptq:RepqPtq",
     "block_reconstruction": "methods.engines.block_reconstruction:BlockReconstruction",
 }
+
+_UNFIT = "{} is no word of letters, digits, '_' and '-'"
 
 _methods: dict[str, Method] = {}
 _engines: dict[str, type[Engine]] = {}
@@ -149,13 +151,17 @@ def _method_fault(method: object) -> str:
     """What a method lacks of its contract, one sentence; empty where nothing does."""
     if not isinstance(method, Method):
         return f"METHOD is a {type(method).__name__}: make it with methods.base.Method"
+    if not is_fit_name(method.name):
+        return _UNFIT.format(f"the method name '{method.name}'")
     if method.synthesizer is None:
         return ""
     return _class_fault(f"the synthesizer of {method.name}", method.synthesizer, Synthesizer, ("Config",))
 
 
-def _engine_fault(name: str, engine: object) -> str:
+def _engine_fault(name: object, engine: object) -> str:
     """What an engine lacks of its contract, one sentence; empty where nothing does."""
+    if not is_fit_name(name):
+        return _UNFIT.format(f"the engine name '{name}'")
     return _class_fault(f"the engine {name}", engine, Engine, ("Config", "title", "citation"))
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results import database as databases
+from results.addresses import shown_address, without_passwords
 from results.record import Record
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class Tracker:
     def __init__(self, uri: str, on_set_aside: Callable[[str], None] | None = None) -> None:
         self._database = _database_file(uri)
         self.uri = uri if self._database is None else databases.database_uri(self._database)
+        self.shown_uri = shown_address(self.uri)
+        """The address without a password, for everything that is shown or kept."""
         self._on_set_aside = on_set_aside
         self._client: MlflowClient | None = None
         self._experiment = ""
@@ -151,20 +154,23 @@ class Tracker:
         text = "".join(parts)
         if hashlib.sha256(text.encode()).hexdigest() != run.data.tags["content"]:
             raise TrackingError(
-                f"run {run.info.run_id} in {self.uri} was altered: delete it and log the suite again"
+                f"run {run.info.run_id} in {self.shown_uri} was altered: delete it and log the suite again"
             )
         try:
             return Record.from_json(json.loads(text))
         except (TypeError, ValueError) as error:
             raise TrackingError(
-                f"run {run.info.run_id} in {self.uri} holds no record of this version: {error}"
+                f"run {run.info.run_id} in {self.shown_uri} holds no record of this version: {error}"
             ) from None
 
     @contextlib.contextmanager
     def _session(self) -> Iterator[MlflowClient]:
-        """The opened client, under the file's lock; whatever MLflow raises becomes a TrackingError."""
-        lock = contextlib.nullcontext() if self._database is None else databases.locked(self._database)
+        """The opened client, under the file's lock; whatever MLflow raises becomes a TrackingError.
+
+        A traceback does not show the error it stands for: that may hold the address with its password.
+        """
         try:
+            lock = contextlib.nullcontext() if self._database is None else databases.locked(self._database)
             with lock, warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # MLflow and SQLAlchemy warn about each other
                 if self._client is None:
@@ -175,7 +181,7 @@ class Tracker:
         except TrackingError:
             raise
         except Exception as error:  # requests, SQLAlchemy and MLflow raise unrelated kinds
-            raise TrackingError(self._explained(error)) from error
+            raise TrackingError(self._explained(error)) from None
 
     def _make_whole(self, database: Path) -> None:
         """Create the database where there is none that can be used; MLflow would fill it step by step."""
@@ -193,10 +199,11 @@ class Tracker:
         databases.create_whole(database, lambda uri: _opened(uri, database))
 
     def _explained(self, error: Exception) -> str:
-        cause = " ".join(str(error).partition("[SQL:")[0].split())[:300] or type(error).__name__
+        said = without_passwords(str(error).partition("[SQL:")[0], self.uri)
+        cause = " ".join(said.split())[:300] or type(error).__name__
         database = self._database
         if database is None:
-            return f"the tracking server at {self.uri} cannot be used ({cause}): check --tracking-uri"
+            return f"the tracking server at {self.shown_uri} cannot be used ({cause}): check --tracking-uri"
         if isinstance(error, OSError) and error.strerror:
             return f"the tracking database {database} cannot be written ({error.strerror})"
         if "locked" in cause:
@@ -333,5 +340,7 @@ def _database_file(uri: str) -> Path | None:
     """Absolute path of a sqlite database, or None for a server; other kinds raise TrackingError."""
     database = databases.database_file(uri)
     if database is None and not uri.startswith(("http://", "https://")):
-        raise TrackingError(f"'{uri}' is no tracking address: give sqlite:///FILE or http://HOST:PORT")
+        raise TrackingError(
+            f"'{shown_address(uri)}' is no tracking address: give sqlite:///FILE or http://HOST:PORT"
+        )
     return database

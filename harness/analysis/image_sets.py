@@ -15,7 +15,7 @@ from harness.errors import HarnessError, UsageError
 from harness.execution.ensure import ensure
 from harness.execution.schedulers.inline import InlineScheduler
 from harness.planning.request import Request
-from harness.planning.session import Workbench, load_plugins, open_workbench
+from harness.planning.session import Workbench, load_plugins_of, open_workbench
 from harness.planning.stage_builder import StageBuilder
 from harness.stages.base import RunContext, Stage
 from harness.stages.rebuild import stored_student
@@ -106,7 +106,7 @@ def _completed(request: Request) -> Request:
         raise UsageError("nothing to analyse: give --backbone NAME or --suite NAME")
     offered = _WITHOUT_SUITE
     if request.rows.suite:
-        load_plugins(request.rows.plugins)
+        load_plugins_of(request)
         suite = load_suite(request.rows.suite)
         offered = {"methods": suite.methods, "bits": tuple(map(str, suite.bits)), "budget": suite.budget}
         offered["backbones"] = suite.backbones

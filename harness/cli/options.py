@@ -20,6 +20,7 @@ import typer
 from harness.cli.completion import completer
 from harness.cli.hints import shell_words
 from harness.planning.request import Request
+from results.addresses import shown_address
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,12 +84,12 @@ class Option:
         return tuple(_words(typed) if self.field.metadata["commas"] else typed)
 
     def words(self, value: Any) -> list[str]:
-        """The option as one types it to get this value."""
+        """The option as one types it to get this value; the password of an address is left out."""
         flag, _, negative = self.flags[0].partition("/")
         if isinstance(value, bool):
             return [flag if value else negative]
         if not self.repeated:
-            return [flag, str(value)]
+            return [flag, shown_address(value) if isinstance(value, str) and "://" in value else str(value)]
         texts = [",".join(value)] if self.field.metadata["commas"] else value
         return [word for text in texts for word in (flag, text)]
 

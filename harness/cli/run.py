@@ -102,4 +102,4 @@ def _tracked(session: Session, outcome: RunOutcome, tracking: Tracking) -> str:
         return f"Read: {root}; nothing could be recorded in MLflow, since the store cannot be written"
     tracker = tracking.tracker(root)
     tracker.log(outcome.records, session.suite.name)
-    return f"{'Written' if session.store.is_writable() else 'Read'}: {root} (MLflow: {tracker.uri})"
+    return f"{'Written' if session.store.is_writable() else 'Read'}: {root} (MLflow: {tracker.shown_uri})"

@@ -16,6 +16,7 @@ import typer
 
 from harness.cli.hints import shell_words
 from harness.errors import RunCutShort
+from results.addresses import shown_address
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 def stoppable(console: Console, what_is_kept: str, resume_with: Sequence[str] = ()) -> Iterator[None]:
     """Ctrl-C, SIGTERM, SIGHUP and a run cut short inside end with a status, what is kept, and a command.
 
-    That command is the one that was given, with the words of `resume_with` that it lacks.
+    That command is the one that was given, without passwords, with the words of `resume_with` that it lacks.
     """
     terminate_as_interrupt()
     try:
@@ -36,7 +37,7 @@ def stoppable(console: Console, what_is_kept: str, resume_with: Sequence[str] = 
         status, happened = 3, str(error)
     else:
         return
-    given = sys.argv[1:]
+    given = [shown_address(word) if "://" in word else word for word in sys.argv[1:]]
     command = shell_words(["harness", *given, *(word for word in resume_with if word not in given)])
     with contextlib.suppress(OSError):  # the terminal that hung up is gone
         console.print(f"{happened}. {what_is_kept}\n  {command}", markup=False, soft_wrap=True)

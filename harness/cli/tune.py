@@ -133,7 +133,7 @@ def _tune(
     print_board(outcome, console)
     path = context.store / "studies" / f"{name}.yaml"
     write_suite(path, suite)
-    print_closing(session, path, found, tracker.uri, console)
+    print_closing(session, path, found, tracker.shown_uri, console)
     _raise_untracked(untracked, context.store)
     return outcome.all_good
 

@@ -29,6 +29,7 @@ from harness.planning.run_context import (
 from harness.planning.stage_builder import StageBuilder
 from harness.planning.task_facts import TaskFacts
 from harness.stages.base import RunContext
+from harness.stages.data_guard import no_data
 from harness.store import Store, open_store
 from harness.suites import changes
 from harness.suites.draft import Draft
@@ -114,7 +115,7 @@ def session_of(
     return Session(suite, context, plan, open_store(context.store), notes)
 
 
-def load_plugins(files: Sequence[str]) -> tuple[Path, ...]:
+def load_plugins(files: Sequence[str]) -> None:
     """Register installed plug-ins and the given files; raises UsageError with every broken one."""
     load_entry_points()
     faults = Faults()
@@ -124,7 +125,18 @@ def load_plugins(files: Sequence[str]) -> tuple[Path, ...]:
         except BrokenPlugin as error:
             faults.append(str(error))
     faults.raise_any()
-    return plugin_files()
+
+
+def load_plugins_of(request: Request) -> None:
+    """Register a request's plug-ins with its data out of their reach; raises UsageError as `load_plugins`."""
+    places, _ = _places_of(request)
+    with no_data(RunContext(places.store, data=places.data), programs=True):
+        load_plugins(request.rows.plugins)
+
+
+def _places_of(request: Request) -> tuple[Locations, list[str]]:
+    asked = request.places
+    return read_locations(asked.data, asked.weights, asked.store, asked.config)
 
 
 def _planned(request: Request, checked: _Checked) -> Session:
@@ -139,9 +151,8 @@ def _checked(request: Request, *, needs_data: bool = False, outline: bool = Fals
     """Everything that can be known before stages are made; raises UsageError with every fault."""
     faults = Faults()
     with faults.gathered():
-        load_plugins(request.rows.plugins)
-    asked = request.places
-    places, misplaced = read_locations(asked.data, asked.weights, asked.store, asked.config)
+        load_plugins_of(request)
+    places, misplaced = _places_of(request)
     draft = _draft_of(request.rows, places)
     suite = draft.suite
     faults += [*misplaced, *draft.all_faults(), *machine_faults(request.machine)]

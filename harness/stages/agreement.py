@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.stages.base import Artifact, RunContext, Stage
 from harness.stages.cost import environment, measured
+from harness.stages.data_guard import no_data
 from harness.stages.evaluate import OUTCOMES, evaluation_cost, finished_now
 from harness.stages.facts import EvaluationFacts, student_facts
 from harness.stages.progress import StageProgress
@@ -25,7 +26,8 @@ def agree(stage: Stage, context: RunContext, store: Store, progress: StageProgre
     """Score the parent `student` against the teacher on the parent `images`."""
     teacher = teacher_of(stage, context)
     parent = student_facts(store, stage.parents["student"])
-    student = stored_student(store, stage.parents["student"], teacher)
+    with no_data(context):
+        student = stored_student(store, stage.parents["student"], teacher)
     with measured(context.device) as cost:
         scores = compared(student, teacher, probe_images(store, stage.parents["images"]), context.batch_size)
     count = len(scores.outcomes["agreement"])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.stages.base import Artifact, RunContext, Stage
 from harness.stages.cost import Measured, environment, measured
+from harness.stages.data_guard import no_data
 from harness.stages.facts import Cost, EvaluationFacts, StudentFacts, student_facts
 from harness.stages.progress import StageProgress
 from harness.stages.rebuild import stored_student, task_of, teacher_of
@@ -37,7 +38,8 @@ def evaluate(stage: Stage, context: RunContext, store: Store, progress: StagePro
     model, reference, parent = teacher.model, None, None
     if "student" in stage.parents:
         parent = student_facts(store, stage.parents["student"])
-        model = stored_student(store, stage.parents["student"], teacher)
+        with no_data(context):
+            model = stored_student(store, stage.parents["student"], teacher)
         reference = store.tensors(stage.parents["reference"])["outputs"].float()
     with measured(context.device) as cost:
         found = task.evaluate(

@@ -43,7 +43,8 @@ class _Quantization:
         self, stage: Stage, context: RunContext, progress: StageProgress, monitors: Monitors
     ) -> None:
         self.recipe = StudentRecipe.of(stage.settings)
-        self.engine = engine_of(self.recipe)
+        with no_data(context):
+            self.engine = engine_of(self.recipe)
         self._settings, self._progress, self._monitors = stage.settings, progress, monitors
         self._teacher = teacher_of(stage, context)
 
@@ -86,7 +87,7 @@ def quantize(stage: Stage, context: RunContext, store: Store, progress: StagePro
     monitors = Monitors([monitor for monitor in (oracle, watcher) if monitor is not None])
     work = _Quantization(stage, context, progress, monitors)
     notes: tuple[str, ...] = ()
-    with measured(context.device) as cost, no_data(list(context.data.values())):
+    with no_data(context), measured(context.device) as cost:
         if "images" in stage.parents:
             made = work.from_stored(store.tensors(stage.parents["images"]))
         else:

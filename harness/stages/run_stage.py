@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from harness.errors import one_line, printable
 from harness.stages.base import Artifact, RunContext, Stage, StageResult, Status
+from harness.stages.data_guard import no_data
 from harness.stages.facts import write_artifact
 from harness.stages.kinds import get_kind, is_made, load_kinds
 from harness.stages.progress import StageProgress, StageStopped, StageTimedOut
@@ -92,9 +93,10 @@ def _prepare_process(context: RunContext) -> None:
     import torch
 
     torch.set_num_threads(context.threads)
-    load_entry_points()
-    for plugin in context.plugins:
-        load_plugin(plugin)
+    with no_data(context, programs=True):  # libraries may start some while they are imported
+        load_entry_points()
+        for plugin in context.plugins:
+            load_plugin(plugin)
     for module in context.modules:
         load_kinds(module)
 

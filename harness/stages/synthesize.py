@@ -27,7 +27,8 @@ def synthesize(stage: Stage, context: RunContext, store: Store, progress: StageP
     Raises SynthesisFailed, and DataAccessRefused when a data-free method looks for a data set.
     """
     teacher = teacher_of(stage, context)
-    synthesizer = synthesizer_of(stage.settings)
+    with no_data(context):
+        synthesizer = synthesizer_of(stage.settings)
     seed: int = stage.settings["seed"]
     real = _real_images(synthesizer, stage, context, teacher)
 
@@ -35,8 +36,7 @@ def synthesize(stage: Stage, context: RunContext, store: Store, progress: StageP
         generator = generator_of(seed, f"synthesize/{attempt}")
         return synthesizer.synthesize(SynthesisTask(teacher, generator, progress, real_images=real))
 
-    hidden = list(context.data.values()) if real is None else []
-    with measured(context.device) as cost, no_data(hidden):
+    with no_data(context, reference=real is not None), measured(context.device) as cost:
         images, notes = with_retries(make)
     facts = SynthesisFacts(
         environment=environment(context.device, context.threads),

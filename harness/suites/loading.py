@@ -1,4 +1,4 @@
-"""Reads a suite from YAML, shipped or the user's, and what a search wrote; keeps the line of every key.
+"""Reads a suite from YAML, shipped or the user's, and what a search wrote; knows where each value was given.
 
 Knows the shape of the files alone: whether names exist and settings are in range is up to `checks`.
 """
@@ -8,29 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from backbones.names import shown, suggestion
 from harness.errors import UsageError
 from harness.store.files import is_file
+from harness.store.names import name_fault
 from harness.suites.draft import Draft
 from harness.suites.suite import ANCHORS, TUNED, Overrides, Suite
+from harness.suites.yaml_files import parse_yaml
 from methods.bits import Bits
 
 _SHIPPED = Path(__file__).parent
 _BLANK: Mapping[str, Any] = {"task": "", "backbones": (), "bits": (), "methods": ()}
 """Stand-ins of the fields that every suite has to give."""
-
-
-class YamlFile(NamedTuple):
-    """A parsed YAML file."""
-
-    data: Any
-    """None where it is empty or not valid."""
-    lines: dict[str, int]
-    """Path of a key, such as `overrides.maskaq` -> its line, from 1."""
-    faults: tuple[str, ...] = ()
-    """Sentences about syntax and keys given twice, with file and line."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +63,9 @@ def read_suite(name_or_file: str) -> Draft:
             return unreadable(path.stem, [f"unknown suite '{shown(name_or_file)}'{near}"])
     if not is_file(path):
         return unreadable(path.stem, [f"no suite file at {shown(path)}"])
+    misnamed = name_fault(path.stem)  # pictures and final suites are written under it
+    if misnamed:
+        return unreadable(path.stem, [f"--suite {shown(name_or_file)}: {misnamed}; rename the file"])
     file = parse_yaml(path)
     if file.data is None and file.faults:
         return unreadable(path.stem, file.faults)
@@ -94,46 +88,6 @@ def read_tuned(file: str) -> TunedFile:
         sentence = f"it has the keys overrides and {TUNED}, each mapping a method to its fields"
         return TunedFile(origin, faults=(f"{origin}: {sentence}",))
     return TunedFile(origin, data["overrides"], data.get(TUNED, {}))
-
-
-def read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
-    """Parsed YAML and the line of every key; raises UsageError where it is not valid or gives a key twice."""
-    data, lines, faults = parse_yaml(path)
-    if faults:
-        raise UsageError.of(faults)
-    return data, lines
-
-
-def parse_yaml(path: Path) -> YamlFile:
-    """Parsed YAML, the line of every key, and what is wrong with its syntax."""
-    import yaml
-
-    try:
-        text = path.read_text(encoding="utf-8")
-        root = yaml.compose(text)
-        data = yaml.safe_load(text)
-    except Exception as error:  # PyYAML raises ValueErrors, KeyErrors and others on odd scalars
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = " ".join(str(getattr(error, "problem", None) or error).split())
-        return YamlFile(None, {}, (f"{path.name}{line}: not valid YAML: {shown(problem)}",))
-    lines: dict[str, int] = {}
-    faults: list[str] = []
-
-    def walk(node: yaml.Node | None, prefix: str) -> None:
-        if not isinstance(node, yaml.MappingNode):
-            return
-        for key, value in node.value:
-            where = f"{prefix}{key.value}"
-            if where in lines:
-                faults.append(
-                    f"{path.name}:{key.start_mark.line + 1}: the key '{shown(key.value)}' is given twice"
-                )
-            lines[where] = key.start_mark.line + 1
-            walk(value, f"{where}.")
-
-    walk(root, "")
-    return YamlFile(data, lines, tuple(faults))
 
 
 def unreadable(name: str, faults: Iterable[str]) -> Draft:

@@ -19,8 +19,9 @@ from typing import Any
 
 from backbones import SPECS
 from backbones.names import shown, suggestion
-from harness.errors import UsageError, one_line
+from harness.errors import UsageError
 from harness.store.files import is_file
+from harness.suites.yaml_files import parse_yaml
 from tasks.registry import get_task, task_names
 
 DEFAULT_STORE = "dfq-store"
@@ -150,15 +151,12 @@ def _path(origin: str, text: str, faults: list[str]) -> Path | None:
 
 def _read_config(path: Path, required: bool) -> tuple[dict[str, Any], list[str]]:
     """The entries of a config file that can be used, and a sentence per fault."""
-    import yaml
-
     if not is_file(path):
         return {}, [f"no config file at {shown(path)}"] if required else []
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        config = {} if config is None else config
-    except Exception as error:  # PyYAML raises ValueErrors, KeyErrors and others on odd scalars
-        return {}, [f"{path}: not valid YAML: {shown(one_line(error))}"]
+    file = parse_yaml(path)
+    if file.faults:
+        return {}, list(file.faults)
+    config = {} if file.data is None else file.data
     if not isinstance(config, dict):
         return {}, [f"{path}: a config is a mapping with the keys {', '.join(_KEYS)}"]
     faults, good = [], {}

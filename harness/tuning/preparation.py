@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from backbones import SPECS
-from backbones.names import shown, suggestion
+from backbones.names import quoted, shown, suggestion
 from harness.errors import UsageError
 from harness.planning.request import Request
 from harness.planning.run_context import cores
 from harness.planning.session import open_workbench
 from harness.planning.stage_builder import StageBuilder
 from harness.stages.base import RunContext, Stage
+from harness.store.names import name_fault
 from harness.suites.suite import Suite, engines_of
 from harness.tuning import studies
 from harness.tuning.objectives import DIRECTIONS, AgreementWatch, TaskWatch, parse_objectives, quality_of
@@ -46,8 +47,9 @@ searches at W3A3 on digits, agreement on FDD's images ranked them most like thei
 _MOST_GRID_POINTS = 10_000
 _HIGHEST_SEED = 2**31 - 1
 """Samplers take 32 bits; what is left above is for the processes that join a study."""
-_LONGEST_NAME = 120
-"""Letters of a study's name, which names a folder and a line in the tracking database."""
+_RESERVED = ("owners",)
+"""What else lies in the folder of studies."""
+_RESERVED_ENDINGS = (".log", ".lock", ".yaml")
 
 Value = TypeVar("Value")
 
@@ -196,14 +198,23 @@ def _probe(builder: StageBuilder, name: str, backbone: str) -> Stage:
 
 
 def _study_name(options: TuneOptions, suite: Suite, subject: Subject) -> str:
+    if options.study is not None:
+        return options.study  # checked with the other options
     parts = (suite.name, subject.method, subject.engine, subject.backbone, str(subject.bits))
-    name = options.study or "-".join((*parts, *subject.objectives))
-    if not re.fullmatch(r"\w[\w.-]*", name) or len(name) > _LONGEST_NAME or name.startswith("journal."):
-        raise UsageError(
-            f"--study {shown(name)}: at most {_LONGEST_NAME} letters, digits, '.', '_' and '-', "
-            "with a letter or a digit first, and not journal.*"
-        )
+    name = "-".join((*parts, *subject.objectives))
+    fault = _study_fault(name)
+    if fault:
+        raise UsageError(f"the study would be called {shown(name)}, but {fault}: give --study NAME")
     return name
+
+
+def _study_fault(name: str) -> str:
+    """What keeps a name from being that of a study, half a sentence; empty where nothing does."""
+    if name in _RESERVED or name.endswith(_RESERVED_ENDINGS):
+        return "this name is that of another file of the store"
+    if name and not re.fullmatch(r"[\w.-]+", name):
+        return "a study's name has letters, digits, '.', '_' and '-' only"
+    return name_fault(name)
 
 
 def _one(values: Sequence[Value], what: str) -> Value:
@@ -220,6 +231,8 @@ def option_faults(options: TuneOptions) -> list[str]:
         faults.append(f"--seed {shown(options.seed)}: from 0 to {_HIGHEST_SEED}")
     if options.seconds is not None and not math.isfinite(options.seconds):
         faults.append(f"--budget-seconds {options.seconds}: a finite number; leave it out for no limit")
+    if options.study is not None and (misnamed := _study_fault(options.study)):
+        faults.append(f"--study {quoted(options.study)}: {misnamed}")
     return faults + [
         f"--{option} {shown(value)}: unknown{suggestion(value, known)}"
         for option, value, known in (

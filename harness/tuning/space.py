@@ -27,7 +27,7 @@ from typing import Any
 from backbones.names import shown, suggestion
 from harness.errors import UsageError
 from harness.store.files import is_file
-from harness.suites.loading import read_yaml
+from harness.suites.yaml_files import read_yaml
 from methods.settings import converted, faults_of, type_of
 
 _KEYS = ("low", "high", "log", "choices")

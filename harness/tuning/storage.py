@@ -6,11 +6,12 @@ STORE/studies/journal.log            the default storage
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from backbones.names import shown
 from harness.errors import UsageError, one_line
 from harness.store.files import locked
+from results.addresses import shown_address, without_passwords
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -32,13 +34,6 @@ def open_storage(url: str | None, store: Path) -> BaseStorage:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return _journal(store) if url is None else _database(url)
-
-
-def shown_url(url: str) -> str:
-    """A storage's address without its password."""
-    before, at, after = url.rpartition("@")
-    scheme, separator, user = before.partition("://")
-    return f"{scheme}{separator}{user.partition(':')[0]}{at}{after}" if at else url
 
 
 def _journal(store: Path) -> BaseStorage:
@@ -91,31 +86,31 @@ def _database(url: str) -> BaseStorage:
 
     connect = {"connect_timeout": _CONNECT_SECONDS} if url.startswith("postgresql") else {}
     _refuse_unreachable(url, connect)
-    try:
-        # A search talks to its study a few times a second at most: no connection is kept in between.
+    # A search talks to its study a few times a second at most: no connection is kept in between.
+    with _explained(url):
         return RDBStorage(url, engine_kwargs={"connect_args": connect, "poolclass": NullPool})
-    except Exception as error:  # SQLAlchemy's drivers raise unrelated kinds
-        raise UsageError(_unreachable(url, error)) from None
 
 
 def _refuse_unreachable(url: str, connect: Mapping[str, Any]) -> None:
     """Connect once before Optuna makes tables; a missing folder of an SQLite file is not made."""
     import sqlalchemy
 
-    try:
+    with _explained(url):
         engine = sqlalchemy.create_engine(url, connect_args=dict(connect))
         with engine.connect():
             pass
         engine.dispose()
+
+
+@contextlib.contextmanager
+def _explained(url: str) -> Iterator[None]:
+    """Whatever is raised inside becomes a UsageError that hides it: it may hold the password."""
+    try:
+        yield
     except Exception as error:  # SQLAlchemy's drivers raise unrelated kinds
-        raise UsageError(_unreachable(url, error)) from None
-
-
-def _unreachable(url: str, error: Exception) -> str:
-    said = one_line(error, before="(Background on")[:300]
-    cause = shown(re.sub(r"^\([\w.]+\) ", "", said))  # the driver's class, which tells a user nothing
-    address = shown(shown_url(url))
-    return (
-        f"--study-storage {address} cannot be used ({cause}): give postgresql://USER@HOST/DATABASE or "
-        "sqlite:///FILE, or leave it out for the store's own journal"
-    )
+        said = without_passwords(one_line(error, before="(Background on"), url)[:300]
+        cause = shown(re.sub(r"^\([\w.]+\) ", "", said))  # the driver's class, which tells a user nothing
+        raise UsageError(
+            f"--study-storage {shown(shown_address(url))} cannot be used ({cause}): give "
+            "postgresql://USER@HOST/DATABASE or sqlite:///FILE, or leave it out for the store's own journal"
+        ) from None

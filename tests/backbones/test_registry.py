@@ -82,6 +82,7 @@ def test_methods_for_every_family_take_a_plug_ins_too():
     [
         ([SPECS["digits_vit"]], "the backbone name 'digits_vit' is taken"),
         ([SPEC, SPEC, FAMILY], "the backbone name 'digits_mirrored' is taken"),
+        ([FAMILY, dataclasses.replace(SPEC, name="../x")], "the backbone name '../x' is no word of letters"),
         ([Vit()], "the family name 'vit' is taken"),
         ([SPEC], "unknown family 'mirrored' of digits_mirrored"),
         ([FAMILY, dataclasses.replace(SPEC, family="mirorred")], "did you mean mirrored"),

@@ -59,6 +59,8 @@ def test_a_plug_in_registers_a_method_and_an_engine_once(tmp_path):
         ("@dataclass(frozen=True)\n", "", "has a Config that is no frozen dataclass"),
         ('METHOD = Method("nothing", Nothing, engine="idle", title="Nothing", citation="planted")',
          "METHOD = Nothing", "METHOD is a ABCMeta: make it with methods.base.Method"),
+        ('"nothing", Nothing', '"../nothing", Nothing', "the method name '../nothing' is no word of letters"),
+        ('"idle": ', '"a/b": ', "the engine name 'a/b' is no word of letters"),
         ('"nothing", Nothing', '"maskaq", Nothing', "takes names that exist already: maskaq"),
         ("from dataclasses", "form dataclasses", "does not import: SyntaxError"),
     ],

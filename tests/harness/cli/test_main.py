@@ -4,26 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import sys
 
 import pytest
-
-from harness.cli.main import main
-
-
-@pytest.fixture
-def harness(monkeypatch, capsys, tmp_path):
-    """Run the command in an empty folder; its exit status and what it wrote."""
-    monkeypatch.chdir(tmp_path)
-
-    def go(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["harness", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        written = capsys.readouterr()
-        return ended.value.code, written.out, written.err
-
-    return go
 
 
 def test_the_version_names_what_results_depend_on(harness):

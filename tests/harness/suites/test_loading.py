@@ -88,3 +88,11 @@ def test_a_name_that_no_file_can_have_is_an_unknown_suite(name):
     with pytest.raises(UsageError, match=r"no suite file at|unknown suite") as error:
         load_suite(name)
     assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["...yaml", "..yaml", "-x.yaml", "a\nb.yaml", f"{'x' * 101}.yaml"])
+def test_a_suite_whose_name_makes_no_folder_is_refused(tmp_path, name):
+    file = tmp_path / name
+    file.write_text(GOOD)
+    with pytest.raises(UsageError, match=r"a name (does not|has no|has at most) .*; rename the file"):
+        load_suite(str(file))

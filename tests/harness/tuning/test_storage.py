@@ -1,11 +1,11 @@
-"""Where studies are kept: a torn journal, addresses that cannot be reached, passwords that are not shown."""
+"""Where studies are kept: a torn journal, addresses that cannot be reached."""
 
 from __future__ import annotations
 
 import pytest
 
 from harness.errors import UsageError
-from harness.tuning.storage import open_storage, shown_url
+from harness.tuning.storage import open_storage
 from tests.harness.tuning.test_studies import ask, opened, store
 
 __all__ = ["store"]
@@ -30,8 +30,3 @@ def test_an_unreachable_storage_is_said_at_once_and_makes_nothing(store):
             open_storage(url, store)
         assert "secret" not in str(error.value)
     assert not (store / "nowhere").exists()
-
-
-def test_a_password_is_never_shown():
-    assert shown_url("postgresql://me:secret@host:5432/db") == "postgresql://me@host:5432/db"
-    assert shown_url("sqlite:////tmp/x.db") == "sqlite:////tmp/x.db"

@@ -95,7 +95,7 @@ class Memory:
     tries: ClassVar[dict[str, list[int]]] = {}
 
     def __init__(self, uri: str, on_set_aside: Any = None) -> None:
-        self.uri = uri
+        self.shown_uri = uri
 
     def log(self, records: Any, suite: str) -> None:
         self.logged[suite] = list(records)
@@ -497,3 +497,38 @@ def test_wrong_usage_is_said_in_a_sentence_and_leaves_nothing(tmp_path, more, sa
         invoke(tmp_path, *more)
     assert said in str(error.value)
     assert not (tmp_path / "store" / "studies").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", "a name has at least one letter"),
+        (".", "a name does not begin with '.' or '-'"),
+        ("..", "a name does not begin with '.' or '-'"),
+        ("-x", "a name does not begin with '.' or '-'"),
+        ("../x", "a study's name has letters, digits, '.', '_' and '-' only"),
+        ("a/b", "a study's name has letters, digits, '.', '_' and '-' only"),
+        ("a\0b", "a study's name has letters, digits, '.', '_' and '-' only"),
+        ("a\udcffb", "a study's name has letters, digits, '.', '_' and '-' only"),
+        ("x" * 101, "a name has at most 100 bytes"),
+        ("owners", "this name is that of another file of the store"),
+        ("journal.log", "this name is that of another file of the store"),
+        ("other-final.yaml", "this name is that of another file of the store"),
+    ],
+)
+def test_a_study_whose_name_could_lie_elsewhere_is_refused_before_anything_is_made(tmp_path, name, said):
+    (tmp_path / "planted.yaml").write_text(SUITE)
+    with pytest.raises(UsageError) as error:
+        invoke(tmp_path, "--method", "planted_dots", f"--study={name}")
+    assert str(error.value) == f"--study {name!r}: {said}"
+    assert [path.name for path in tmp_path.iterdir()] == ["planted.yaml"]
+
+
+def test_a_study_that_cannot_be_called_after_its_suite_asks_for_a_name(tmp_path):
+    (tmp_path / "planted.yaml").write_text(SUITE)
+    spaced = (tmp_path / "planted.yaml").rename(tmp_path / "my suite.yaml")
+    with pytest.raises(
+        UsageError, match=r"the study would be called my suite-\S+, but .*: give --study NAME"
+    ):
+        invoke(tmp_path, "--method", "planted_dots", "--suite", str(spaced))
+    assert [path.name for path in tmp_path.iterdir()] == ["my suite.yaml"]
