@@ -11,8 +11,9 @@ import logging
 import os
 import secrets
 import signal
+import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ class LocalRay:
         self._before: Mapping[str, str | None] = {}
         self._core: Mapping[str, Sequence[Any]] = {}
         """Name -> processes, as `subprocess.Popen`."""
+        self._guard: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start Ray. Raises whatever Ray raises, with the environment as it was before."""
@@ -57,6 +59,9 @@ class LocalRay:
             raise
         node: Any = ray._private.worker._global_node
         started = node.all_processes
+        self._guard = _guard_of(
+            _with_children(one.process.pid for known in started.values() for one in known)
+        )
         self._core = {name: [known.process for known in started.get(name, ())] for name in _CORE}
 
     def lost(self) -> str:
@@ -70,6 +75,9 @@ class LocalRay:
 
         self._core = {}
         ray.shutdown()
+        if self._guard is not None:
+            self._guard.communicate(b"stopped\n")
+            self._guard = None
         _end_leftovers()
         _exchange(self._before)
         _read_environment_again()
@@ -118,3 +126,31 @@ def _end_leftovers() -> None:
         with contextlib.suppress(psutil.Error, OSError):
             if process.pid != mine and process.environ().get(_MARK) == _MARK_VALUE:
                 process.send_signal(signal.SIGKILL)
+
+
+def _with_children(processes: Iterable[int]) -> list[int]:
+    """Those processes and all under them."""
+    import psutil  # comes with Ray
+
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            one = psutil.Process(process)
+            found += [each.pid for each in (one, *one.children(recursive=True))]
+    return found
+
+
+def _guard_of(processes: Sequence[int]) -> subprocess.Popen[bytes]:
+    """A shell that kills the processes when this one ends without a word, as by SIGKILL.
+
+    Ray's agents look for a lost GCS for a minute before they end by themselves.
+    """
+    ids = " ".join(map(str, processes))
+    script = f'read -r word; [ -n "$word" ] || {{ sleep 3; kill -9 {ids}; }} 2>/dev/null'
+    return subprocess.Popen(
+        ["/bin/sh", "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,  # else whoever reads this process's output would wait for the shell
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
