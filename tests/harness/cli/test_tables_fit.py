@@ -103,7 +103,13 @@ def test_the_doctor(monkeypatch, width):
     monkeypatch.setattr(doctor, "output_console", lambda: console)
     for name in ("_packages", "_devices", "_data", "_weights"):
         monkeypatch.setattr(doctor, name, lambda *_: rows)
-    doctor.doctor(places_store="dfq-store", places_data=[], places_weights=[], places_config=None)
+    doctor.doctor(
+        places_store="dfq-store",
+        places_data=[],
+        places_weights=[],
+        places_config=None,
+        doctoroptions_all_images=False,
+    )
     check(console)
 
 

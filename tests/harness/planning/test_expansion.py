@@ -11,11 +11,13 @@ from backbones import SPECS, find_weights, sha256_of_file
 from harness.planning.expansion import build_plan
 from harness.planning.plan import Plan
 from harness.stages.base import RunContext
+from harness.stages.facts import write_artifact
 from harness.store import open_store
 from harness.suites.changes import with_assignments
 from harness.suites.draft import Draft
 from harness.suites.suite import Suite
 from methods.bits import Bits
+from tests.harness.stages.test_facts import SCORE, STUDENT
 
 SUITE = Suite(
     name="test",
@@ -128,14 +130,14 @@ def test_only_what_somebody_needs_is_missing(tmp_path):
     plan = plan_of(folder=tmp_path)
     assert len(plan.missing(store)) == len(plan.stages)
     for trial in plan.trials:
-        store.write(trial.evaluation, {"outcomes.top1": torch.ones(1)}, {})
+        write_artifact(store, trial.evaluation, {"outcomes.top1": torch.ones(1)}, SCORE)
     assert plan.missing(store) == []  # images and students may be deleted once scores are there
     victim = next(t for t in plan.trials if t.method == "psaq_vit")
     folder = store.root / "artifacts" / victim.evaluation
     (folder / "data.safetensors").write_bytes(b"torn")
     missing = [stage.key for stage in plan.missing(store)]
     assert missing == [victim.synthesis, victim.quantization, victim.evaluation]
-    store.write(victim.quantization, {"a": torch.ones(1)}, {})
+    write_artifact(store, victim.quantization, {"a": torch.ones(1)}, STUDENT)
     assert [stage.key for stage in plan.missing(store)] == [victim.evaluation]
 
 

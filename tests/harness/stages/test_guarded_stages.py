@@ -74,7 +74,7 @@ def request_of(tmp_path, monkeypatch) -> Request:
 
 def _stages(request: Request):
     """The context, and the stages from images to the student's evaluation."""
-    builder, context = open_workbench(request)
+    builder, context, _ = open_workbench(request)
     images = builder.synthesis("peeking", "watching", "digits_vit", 0)
     bits = builder.suite.bits[0]
     student = builder.quantization("peeking", "watching", "digits_vit", bits, 0, images)
