@@ -1,4 +1,4 @@
-"""How much of the images' gradient each loss term makes: looked at now and then; the images stay as they are."""
+"""What share of the images' gradient each loss term makes: looked at now and then, never changing them."""
 
 from __future__ import annotations
 
