@@ -45,6 +45,21 @@ class UnsupportedPair(Exception):
 
 
 @dataclass(frozen=True)
+class GradientShares:
+    """How much of the images' gradient each loss term made: over the iterations of a set's first batch, or of
+    the training of its generator."""
+
+    iterations: tuple[int, ...] = ()
+    """The iterations that were looked at, counted from 1; none where nobody looked."""
+    shares: Mapping[str, list[float]] = field(default_factory=dict)
+    """Loss term -> norm of its gradient over the norm of the whole gradient, at each of these."""
+
+    def means(self) -> dict[str, float]:
+        """Loss term -> its mean share."""
+        return {name: sum(values) / len(values) for name, values in self.shares.items()}
+
+
+@dataclass(frozen=True)
 class SyntheticImages:
     """A set of images in the model's normalized space."""
 
@@ -55,6 +70,8 @@ class SyntheticImages:
     classifier (n,) int64 classes; -1 where there is nothing."""
     final_losses: Mapping[str, float] = field(default_factory=dict)
     """Each loss term at the last iteration, averaged over the batches."""
+    gradient_shares: GradientShares = GradientShares()
+    """What each loss term moves; empty where there is one term or none."""
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,8 @@ class Record(TrialIdentity):
     cost: Mapping[str, float] = field(default_factory=dict)
     """synthesis_seconds, quantization_seconds, evaluation_seconds, images_per_second, peak_memory_mb,
     synthetic_images."""
+    gradient_shares: Mapping[str, float] = field(default_factory=dict)
+    """Loss term of the synthesis -> norm of its gradient over that of the whole, mean over iterations."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Versions, device, threads."""
     notes: tuple[str, ...] = ()

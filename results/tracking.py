@@ -266,9 +266,11 @@ def _write_run(
     identity = {"trial": record.trial, "listed_as": _listed_as(record), **(further_tags or {})}
     run_id = _id_of(client.create_run(experiment, run_name=name, tags=identity))
     now = int(time.time() * 1000)
+    beside = {"cost": record.cost, "gradient_share": record.gradient_shares}
+    further = {f"{group}/{name}": value for group, found in beside.items() for name, value in found.items()}
     metrics = [
         Metric(_legal(name), float(value), now, 0)
-        for name, value in {**record.metrics, **{f"cost/{k}": v for k, v in record.cost.items()}}.items()
+        for name, value in {**record.metrics, **further}.items()
         if not math.isinf(value)  # MLflow would store 1.8e308
     ]
     params = [Param(_legal(key), _shown(value)) for key, value in _params(record).items()]

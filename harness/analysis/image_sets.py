@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from backbones import SPECS, Backbone, load_backbone
@@ -18,9 +18,11 @@ from harness.planning.request import Request
 from harness.planning.session import Workbench, load_plugins_of, open_workbench
 from harness.planning.stage_builder import StageBuilder
 from harness.stages.base import RunContext, Stage
+from harness.stages.facts import student_facts, synthesis_facts
 from harness.stages.rebuild import stored_student
 from harness.store import Store, open_store
 from harness.suites.loading import load_suite
+from methods.base import GradientShares
 from tasks.base import DataError
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ class ImageSet:
     """(n, C, H, W) in normalized space, on the CPU."""
     student: nn.Module
     """The quantized model in evaluation mode, on the teacher's device."""
+    gradient_shares: GradientShares = field(default_factory=GradientShares)
+    """What each loss term of their synthesis moved."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,8 @@ def fetch(request: Request, console: Console) -> ImageSets:
         reason = reasons.get(images.key) or reasons.get(student.key)
         if reason is None:
             model = stored_student(store, student.key, teacher)
-            sets[name] = ImageSet(store.tensors(images.key)["images"], model)
+            facts = (student_facts if images is student else synthesis_facts)(store, images.key)
+            sets[name] = ImageSet(store.tensors(images.key)["images"], model, facts.gradient_shares)
         elif name == "real_data":
             raise HarnessError(f"there are no real images to compare with: {reason}")
         else:

@@ -1,4 +1,4 @@
-"""Where attention lies, how far two models' attention is apart, how ranges fit: functions of tensors.
+"""Where attention lies, what answers tell, how far models are apart, how ranges fit: functions of tensors.
 
 Notation: B images, n patches, N tokens, H heads, L layers, softmax attention maps A whose rows sum to 1.
 """
@@ -18,31 +18,48 @@ _NARROWEST = 1e-12
 
 
 def cls_attention(maps: Tensor, prefix_tokens: int) -> Tensor:
-    """Attention that each patch gets from CLS, mean over heads: (B, H, N, N) -> (B, n).
+    """Attention that each patch gets from CLS in every head: (B, H, N, N) -> (B, H, n).
 
-    s_j = 1/H sum_h A[h, CLS, j] for the patches j; what CLS gives to itself is left out.
+    s_hj = A[h, CLS, j] for the patches j; what CLS gives to itself is left out.
     """
-    return maps[:, :, 0, prefix_tokens:].mean(dim=1)
+    return maps[:, :, 0, prefix_tokens:]
 
 
 def window_attention(
     maps: Tensor, *, grid: tuple[int, int], window: tuple[int, int], shift: tuple[int, int]
 ) -> Tensor:
-    """Attention that each token of a Swin layer receives: (B * windows, H, N, N) -> (B, rows, columns).
+    """Attention that each token of a Swin layer receives: (B * windows, H, N, N) -> (B, H, rows, columns).
 
-    s_j = 1/(H N) sum_h sum_i A[h, i, j] within j's window (mean over heads and queries), laid back on the
-    layer's `grid` of tokens with the cyclic shift undone. Every window holds the mass 1.
+    s_hj = 1/N sum_i A[h, i, j] within j's window (mean over queries), laid back on the layer's `grid` of
+    tokens with the cyclic shift undone. Every window holds the mass 1.
     """
     rows, columns = grid
-    received = maps.mean(dim=(1, 2))
-    windows = received.reshape(-1, rows // window[0], columns // window[1], *window)
-    return windows.transpose(2, 3).reshape(-1, rows, columns).roll(shift, dims=(1, 2))
+    received = maps.mean(dim=2)
+    heads = received.shape[1]
+    windows = received.reshape(-1, rows // window[0], columns // window[1], heads, *window)
+    laid_out = windows.permute(0, 3, 1, 4, 2, 5).reshape(-1, heads, rows, columns)
+    return laid_out.roll(shift, dims=(2, 3))
 
 
 def on_patches(tokens: Tensor, patch_grid: tuple[int, int]) -> Tensor:
-    """Scores of tokens (B, rows, columns) given to every image patch under the token: (B, n)."""
-    factors = [patches // size for patches, size in zip(patch_grid, tokens.shape[1:], strict=True)]
-    return tokens.repeat_interleave(factors[0], 1).repeat_interleave(factors[1], 2).flatten(1)
+    """Scores of tokens (..., rows, columns) given to every image patch under the token: (..., n)."""
+    factors = [patches // size for patches, size in zip(patch_grid, tokens.shape[-2:], strict=True)]
+    return tokens.repeat_interleave(factors[0], -2).repeat_interleave(factors[1], -1).flatten(-2)
+
+
+def concentration(attention: Tensor, share: float) -> Tensor:
+    """Attention mass in the strongest `share` of the patches of each head by itself: (B, H, n) -> (H,).
+
+    Every head of every image has its own strongest patches; mean over images. `evenly` is its value for
+    attention that lies everywhere alike.
+    """
+    strongest = attention.topk(_count(share, attention.shape[-1]), dim=-1).values
+    return (strongest.sum(dim=-1) / attention.sum(dim=-1)).mean(dim=0)
+
+
+def evenly(share: float, patches: int) -> float:
+    """Attention mass in `share` of the patches when all patches hold as much: k/n."""
+    return _count(share, patches) / patches
 
 
 def patch_shares(layers: Sequence[Tensor]) -> Tensor:
@@ -75,19 +92,61 @@ def mass_of(curve: Tensor, share: float) -> float:
 
 
 def keep_patches(
-    images: Tensor, shares: Tensor, patch_grid: tuple[int, int], kept: float, *, informative: bool
+    images: Tensor, scores: Tensor, patch_grid: tuple[int, int], kept: float, *, highest: bool = True
 ) -> Tensor:
     """Images (B, C, H, W) of which only the `kept` share of patches is left, the rest being 0.
 
-    0 in normalized space is the data set's mean pixel. The k = max(1, round(kept n)) patches are those that
-    `shares` (B, n) ranks highest (informative) or lowest (background); two halves make the whole image.
+    0 in normalized space is the data set's mean pixel. The k = max(1, round(kept n)) patches are those with
+    the highest of the `scores` (B, n), or with the lowest; two halves make the whole image.
     """
-    count = _count(kept, shares.shape[1])
-    ranked = shares.argsort(dim=1, descending=True, stable=True)
-    chosen = ranked[:, :count] if informative else ranked[:, -count:]
-    mask = torch.zeros_like(shares).scatter_(1, chosen, 1.0).reshape(-1, 1, *patch_grid)
+    count = _count(kept, scores.shape[1])
+    ranked = scores.argsort(dim=1, descending=True, stable=True)
+    chosen = ranked[:, :count] if highest else ranked[:, -count:]
+    mask = torch.zeros_like(scores).scatter_(1, chosen, 1.0).reshape(-1, 1, *patch_grid)
     height, width = (side // patches for side, patches in zip(images.shape[2:], patch_grid, strict=True))
     return images * mask.repeat_interleave(height, 2).repeat_interleave(width, 3)
+
+
+def information(logits: Tensor, classes: Tensor) -> Tensor:
+    """What answers say of classes, in nats: the terms (B,) of a lower bound whose mean is the estimate.
+
+    InfoNCE over the classes c of the B images with the logits z (B, K) as critic:
+
+        I >= max over b of 1/B sum_i [ b z_i(c_i) - ln 1/B sum_j exp(b z_i(c_j)) ],  b >= 0
+
+    Its expected value lies below I(z; c), and so below that of whatever z was computed from, but for about
+    1/(2B) that fitting the one number b adds. It lies far below where the classes are many: no term exceeds
+    -ln of the share of its class among the images, their mean not `entropy` <= ln B. With b = 0 nothing is
+    said, so the estimate is never negative.
+    """
+    scores = logits.double()
+    own = scores.gather(1, classes.unsqueeze(1)).squeeze(1)
+    # The sum over images is one over classes, each as often as it occurs; a class without an image adds 0.
+    weights = (classes.bincount(minlength=scores.shape[1]).double() / len(classes)).log()
+    best = torch.zeros_like(own)
+    for exponent in range(-12, 9):
+        sharpness = 2 ** (exponent / 2)
+        terms = sharpness * own - (sharpness * scores + weights).logsumexp(dim=1)
+        if terms.mean() > best.mean():
+            best = terms
+    return best
+
+
+def entropy(classes: Tensor) -> float:
+    """Entropy, in nats, of how often each class occurs among (B,)."""
+    counts = classes.bincount().double()
+    shares = counts[counts > 0] / len(classes)
+    return float((shares * -shares.log()).sum())
+
+
+def paired_difference(one: Tensor, other: Tensor) -> tuple[float, float]:
+    """Mean of `one` - `other` (B,) image by image, and half the width of its 95 % interval.
+
+    The interval is that of the normal approximation; nan for a single image.
+    """
+    difference = one.double() - other.double()
+    half = 1.96 * difference.std().item() / math.sqrt(len(difference)) if len(difference) > 1 else math.nan
+    return difference.mean().item(), half
 
 
 def attention_distance(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:

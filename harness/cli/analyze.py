@@ -1,4 +1,4 @@
-"""`harness analyze`: where a teacher looks on each method's images, and what its students make of them."""
+"""`harness analyze`: where a teacher looks on each method's images, and what answers owe to these places."""
 
 from __future__ import annotations
 
@@ -57,8 +57,9 @@ def analyze(
     rows: Rows, measurement: Measurement, places: Places, machine: Machine, shown: AnalysisOutput
 ) -> None:
     """Measure attention, dependence on patches and activation ranges on real, noise and synthetic images."""
+    from harness.analysis.analysing import analyse
     from harness.analysis.plots import save_plots
-    from harness.analysis.report import FORMATS, analyse, render
+    from harness.analysis.report import FORMATS, render
 
     rows = dataclasses.replace(rows, seeds=(str(measurement.seed),))
     request, folder, faults = Request(rows, places, machine), Path(shown.output), Faults()
@@ -75,6 +76,9 @@ def analyze(
     sys.stdout.write(render(analysis, shown.format, output_console()))
     folder.mkdir(parents=True, exist_ok=True)
     written = ", ".join(map(str, save_plots(analysis, folder)))
+    if shown.format in ("csv", "json"):  # the others show them with the tables
+        for warning in analysis.warnings:
+            progress.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
     progress.print(f"Plots: {written}", markup=False, highlight=False, soft_wrap=True)
     if analysis.failures:
         raise typer.Exit(1)

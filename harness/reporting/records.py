@@ -45,6 +45,7 @@ def _record(plan: Plan, trial: Trial, store: Store, reference: EvaluationFacts |
         samples_digest=facts.samples,
         protocol=_protocol(trial, facts, reference),
         cost=facts.costs(),
+        gradient_shares=facts.gradient_shares,
         environment=facts.environment.as_text(),
         notes=facts.notes,
         finished_at=facts.finished_at,

@@ -42,6 +42,7 @@ def agree(stage: Stage, context: RunContext, store: Store, progress: StageProgre
         cost=evaluation_cost(cost, parent),
         images_per_second=count / max(cost.seconds, 1e-9),
         synthetic_images=parent.synthetic_images,
+        gradient_shares=parent.gradient_shares.means(),
         notes=(*parent.notes, *scores.notes),
         finished_at=finished_now(),
     )

@@ -97,6 +97,7 @@ def _facts(
         cost=evaluation_cost(cost, parent),
         images_per_second=len(found.sample_ids) / max(cost.seconds, 1e-9),
         synthetic_images=parent.synthetic_images if parent else 0,
+        gradient_shares=parent.gradient_shares.means() if parent else {},
         notes=(*(parent.notes if parent else ()), *found.notes),
         finished_at=finished_now(),
     )

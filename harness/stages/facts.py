@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.errors import Damaged
 from harness.store import Store
+from methods.base import GradientShares
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,6 +123,8 @@ class SynthesisFacts(Facts):
     """Number of images."""
     final_losses: Mapping[str, float]
     """Loss term -> its value at the last iteration, averaged over the batches."""
+    gradient_shares: GradientShares = field(default_factory=GradientShares)
+    """What each loss term moved."""
     notes: tuple[str, ...] = ()
     """What a reader of the record should know."""
 
@@ -136,6 +139,8 @@ class StudentFacts(Facts):
     """Number of images that it was made from."""
     final_losses: Mapping[str, float] = field(default_factory=dict)
     """As in SynthesisFacts, of images made along the way; empty where a stage before made them."""
+    gradient_shares: GradientShares = field(default_factory=GradientShares)
+    """As in SynthesisFacts, of the last set that it was made from, whichever stage made that."""
     oracle: float | None = None
     """Best score over the epochs on the report split (percent), where somebody asked for it."""
     notes: tuple[str, ...] = ()
@@ -162,6 +167,8 @@ class EvaluationFacts(Facts):
     images_per_second: float
     synthetic_images: int = 0
     """Number of images that the student was made from; 0 for full precision."""
+    gradient_shares: Mapping[str, float] = field(default_factory=dict)
+    """Loss term -> its mean share of the gradient of these images."""
     finished_at: str
     """ISO 8601, UTC."""
     notes: tuple[str, ...] = ()

@@ -117,11 +117,13 @@ def _with_images(facts: StudentFacts, made: _Made, stage: Stage, store: Store) -
             cost=replace(facts.cost, synthesis_seconds=made.synthesis_seconds),
             synthetic_images=len(made.images.images),
             final_losses=dict(made.images.final_losses),
+            gradient_shares=made.images.gradient_shares,
         )
     parent = synthesis_facts(store, stage.parents["images"])
     return replace(
         facts,
         cost=facts.cost.after(parent.cost),
         synthetic_images=parent.synthetic_images,
+        gradient_shares=parent.gradient_shares,
         notes=(*parent.notes, *facts.notes),
     )

@@ -43,6 +43,7 @@ def synthesize(stage: Stage, context: RunContext, store: Store, progress: StageP
         cost=Cost(synthesis_seconds=cost.seconds, peak_memory_mb=cost.peak_memory_mb),
         synthetic_images=len(images.images),
         final_losses=dict(images.final_losses),
+        gradient_shares=images.gradient_shares,
         notes=notes,
     )
     return Artifact(image_tensors(images), facts)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from backbones.base import Backbone
 from methods.base import SynthesisFailed, SynthesisTask, Synthesizer, SyntheticImages
 from methods.settings import setting
+from methods.synthesis.gradient_shares import GradientWatch
 from methods.synthesis.loop import REPORT_EVERY, as_numbers, refuse_unusable
 
 if TYPE_CHECKING:
@@ -139,11 +140,12 @@ class GeneratorSynthesizer(Synthesizer):
         """
         if self._training is None or task.epoch == 0:
             self._training = self._begin(task.teacher, task.generator)
-        final = self._train(self._training, task)
+        watch = GradientWatch(self.iterations_at(task.epoch))
+        final = self._train(self._training, task, watch)
         images, labels = self._draw(self._training.network, task.teacher, task.generator)
         refuse_unusable(images, tolerated=_TOLERATED)
         _refuse_collapsed(images)
-        return SyntheticImages(images, labels, final)
+        return SyntheticImages(images, labels, final, watch.shares())
 
     def _begin(self, teacher: Backbone, generator: Generator) -> _Training:
         import torch
@@ -154,7 +156,7 @@ class GeneratorSynthesizer(Synthesizer):
             network, torch.optim.Adam(network.parameters(), lr=rate, betas=(0.5, 0.999), fused=True)
         )
 
-    def _train(self, training: _Training, task: SynthesisTask) -> dict[str, float]:
+    def _train(self, training: _Training, task: SynthesisTask, watch: GradientWatch) -> dict[str, float]:
         """The last loss terms as numbers; raises SynthesisFailed on one that is not finite."""
         import torch
 
@@ -167,6 +169,7 @@ class GeneratorSynthesizer(Synthesizer):
             mixture = self.mixture(task.teacher, generator=task.generator)
             images = training.network(mixture, generator=task.generator)
             terms = self.losses(images, mixture, task.teacher, task.student)
+            watch.look(iteration, terms, images)
             training.optimizer.zero_grad()
             torch.autograd.backward(torch.stack(list(terms.values())).sum(), inputs=parameters)
             training.optimizer.step()

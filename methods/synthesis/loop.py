@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from backbones.base import Backbone
 from methods.base import Progress, SynthesisFailed, SynthesisTask, Synthesizer, SyntheticImages
+from methods.synthesis.gradient_shares import GradientWatch
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -111,18 +112,25 @@ class ImageOptimizer(Synthesizer):
         sizes = _batch_sizes(self.config.images, self.config.batch_size)
         total = len(sizes) * self.config.iterations
         made, labels, final = [], [], []
+        watch = GradientWatch(self.config.iterations)
         for done, size in enumerate(sizes):
             own = torch.Generator().manual_seed(_draw_seed(task.generator))
             drawn = teacher.guidance.draw(size, generator=own).to(teacher.device)
             objective = self.Objective(self.config, Batch(teacher, drawn, own, task.student, task.epoch))
             start = self.start(done, size, teacher, generator=own)
             counted = _counted(task.progress, done * self.config.iterations, total)
-            images, losses = optimize(start, objective, self.config.iterations, report=counted)
+            images, losses = optimize(
+                start,
+                objective,
+                self.config.iterations,
+                report=counted,
+                watch=watch if done == 0 else None,  # the batches of a set are alike, and a look costs time
+            )
             made.append(images)
             labels.append(drawn)
             final.append(losses)
         means = {name: sum(losses[name] for losses in final) / len(final) for name in final[0]}
-        return SyntheticImages(torch.cat(made), torch.cat(labels), means)
+        return SyntheticImages(torch.cat(made), torch.cat(labels), means, watch.shares())
 
     def start(self, batch: int, size: int, teacher: Backbone, *, generator: Generator) -> Tensor:
         """What batch number `batch` (B, C, H, W) is optimised from. Here N(0, 1)."""
@@ -137,11 +145,13 @@ def optimize(
     iterations: int,
     *,
     report: Callable[[int, Mapping[str, float]], None] = lambda iteration, losses: None,
+    watch: GradientWatch | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
     """Optimise one batch (B, C, H, W) from `start`; the images and the last loss terms as numbers.
 
-    After each step the images are clamped to the teacher's pixel range. Raises SynthesisFailed on a loss that
-    is not finite (looked at every ten iterations), and on images that are not finite or constant.
+    After each step the images are clamped to the teacher's pixel range. `watch` sees every iteration and
+    changes none. Raises SynthesisFailed on a loss that is not finite (looked at every ten iterations), and on
+    images that are not finite or constant.
     """
     import torch
 
@@ -154,6 +164,8 @@ def optimize(
             group["lr"] = objective.learning_rate(iteration)
         terms = objective.losses(images, objective.view(images, iteration), iteration)
         total = torch.stack(list(terms.values())).sum()
+        if watch is not None:
+            watch.look(iteration, terms, images)
         images.grad = None
         # Naming the inputs lays the gradient out as the images are, which fused optimizers need.
         torch.autograd.backward(total, inputs=[images])

@@ -178,7 +178,10 @@ def test_scores_per_image_come_back_whole(tracker: Tracker):
 
 def test_odd_metrics_are_kept_in_the_record(tracker: Tracker):
     odd = record(
-        "odd", trial="odd", metrics={"top1": 10.0, "kl": math.nan, "top1@best epoch": 11.0, "ratio": math.inf}
+        "odd",
+        trial="odd",
+        metrics={"top1": 10.0, "kl": math.nan, "top1@best epoch": 11.0, "ratio": math.inf},
+        gradient_shares={"one_hot": 0.9},
     )
     tracker.log([odd], "odd")
     (restored,) = tracker.load("odd")
@@ -188,6 +191,7 @@ def test_odd_metrics_are_kept_in_the_record(tracker: Tracker):
     shown = column(tracker, f"select key, value from latest_metrics where run_uuid = '{run}'")
     assert shown["top1"] == shown["cost/synthesis_seconds"] - 50 == 10.0
     assert shown["top1_best epoch"] == 11.0
+    assert shown["gradient_share/one_hot"] == 0.9
     assert "ratio" not in shown
 
 

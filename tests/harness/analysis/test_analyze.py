@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 
@@ -27,9 +28,10 @@ def analyze(*arguments: str):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """An analysis in one of the formats; all share a store, and the folder of plots."""
+    """An analysis in one of the formats, made once each; all share a store, and the folder of plots."""
     folder = tmp_path_factory.mktemp("analysis")
 
+    @functools.cache
     def go(*more: str):
         return analyze(
             "--backbone", "digits_vit", "--methods", "psaq_vit,planted_blank", "--budget", "smoke",
@@ -56,18 +58,67 @@ def test_json_holds_every_set_and_every_measure(run):
         assert curve[-1] == pytest.approx(1)
         assert curve[5] > 6 / 64  # more than equal attention
     assert set(found["range_ratios"]["real_data"].values()) == {1.0}
+    heads = found["mass_of_top_tenth_by_layer_and_head"]
+    assert list(heads) == SETS
+    for layers in heads.values():
+        assert {len(layer) for layer in layers} == {4}
+        assert all(found["mass_of_top_tenth_uniform"] < mass < 1 for layer in layers for mass in layer)
+    assert found["mass_of_top_tenth_uniform"] == 6 / 64
+    assert set(found["gradient_shares"]) == {"psaq_vit"}
+    assert set(found["gradient_shares"]["psaq_vit"]["shares"]) == {"patch_entropy", "one_hot", "variation"}
     assert [row["images"] for row in found["rows"]] == ["real_data", *(n for n in SETS[1:] for _ in "ab")]
     assert [row["measured_on"] for row in found["rows"]] == [
         "real images", *["own images", "real images"] * 3,
     ]  # fmt: skip
     for row in found["rows"]:
         assert 0 < row["attention_distance"] < 1
-        assert row["kl_all"] < row["kl_background_10_percent"]
+        assert row["kl_all"] < row["kl_bottom_10_percent"]
+        assert row["teacher_agreement_all"] == 100
+        for model in ("teacher_", ""):
+            margin = row[f"{model}margin_over_random_25_percent"]
+            agreements = [row[f"{model}agreement_{which}_25_percent"] for which in ("top", "random")]
+            assert margin == pytest.approx(agreements[0] - agreements[1])
+            assert row[f"{model}information_top_25_percent"] <= row["class_entropy"] + 1e-6
+
+
+def test_few_images_are_warned_of_in_every_format(run):
+    sentence = "measured on 2 images of each set, fewer than 64: planted_blank has no more (--set planted"
+    for format in ("json", "csv"):
+        assert f"warning: {sentence}" in run("--format", format).stderr
+    assert json.loads(run("--format", "json").stdout)["warnings"][0].startswith(sentence)
+    for format in ("md", "table"):
+        shown = run("--format", format)
+        assert f"warning: {sentence}" in shown.stdout
+        assert "warning" not in shown.stderr
+
+
+@pytest.mark.parametrize(("most", "expected"), [(64, []), (63, ["(--images)"])])
+def test_only_fewer_images_than_needed_are_a_cause_for_a_warning(most, expected, tmp_path):
+    result = analyze(
+        "--backbone", "digits_vit", "--methods", "gaussian_noise", "--engine", "psaq_ptq", "--format", "json",
+        "--set", "real_data.images=64", "--set", "gaussian_noise.images=64", "--images", str(most),
+        "--store", str(tmp_path / "store"), "--output", str(tmp_path),
+    )  # fmt: skip
+    found = json.loads(result.stdout)
+    assert found["settings"]["measured_images"] == most
+    assert [cause in warning for cause, warning in zip(expected, found["warnings"], strict=True)] == [
+        True for _ in expected
+    ]
+
+
+def test_tables_fit_80_columns_and_have_a_uniform_row(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("harness.cli.terminal._PIPED_WIDTH", 80)
+    shown = run.__wrapped__().stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "…" not in shown
+    (uniform,) = [line.split() for line in shown.splitlines() if line.strip().startswith("uniform")]
+    assert uniform == ["uniform", "9.4", "50.0", "9.4", "9.4", "9.4", "9.4"]
 
 
 def test_the_second_time_nothing_is_made(run):
-    run()
-    again = run()
+    run("--format", "json")
+    again = run.__wrapped__("--format", "json")
     assert "synthesize" not in again.stderr
     assert "quantize" not in again.stderr
 
@@ -75,9 +126,11 @@ def test_the_second_time_nothing_is_made(run):
 def test_plots_are_pictures(run):
     from PIL import Image
 
-    run()
+    run("--format", "json")
     plots = sorted((run.folder / "plots").iterdir())
-    assert [plot.name for plot in plots] == ["dependence.png", "ranges.png", "sparsity.png"]
+    assert [plot.name for plot in plots] == [
+        "dependence.png", "gradients.png", "heads.png", "ranges.png", "sparsity.png"
+    ]  # fmt: skip
     for plot in plots:
         with Image.open(plot) as picture:
             assert len(picture.convert("L").getcolors()) > 10
@@ -94,7 +147,9 @@ def test_the_formats_tell_the_same(run):
         for row in rows:
             assert row["images"] in text
             assert f"{row['attention_distance']:.3f}" in text
-            assert f"{row['agreement_informative_25_percent']:.1f} / " in text
+            assert f"{row['agreement_top_25_percent']:.1f}" in text
+            assert f"{row['margin_over_bottom_25_percent']:+.1f} ±" in text
+            assert f"{100 * row['mass_of_top_tenth_last_layer']:.1f}" in text
 
 
 def test_a_coupled_method_and_a_suite(tmp_path):

@@ -27,7 +27,7 @@ from tasks.detection_scoring import Found, rows_of
 from tasks.digits_scenes import DigitsScenes
 from tasks.image_files import ReadingReport
 from tasks.registry import get_task
-from tests.harness.stages.test_facts import SYNTHESIS
+from tests.harness.stages.test_facts import IMAGES
 
 SUITE = "task: {task}\nbackbones: [{backbone}]\nbits: [w4a4]\nmethods: []\nbudget: smoke\n"
 RED = (230, 25, 75)
@@ -55,7 +55,7 @@ def session(tmp_path_factory):
     targets = torch.full((5, 3, 5), -1.0)
     targets[:, 0] = torch.tensor([0.0, 0.5, 0.5, 0.5, 0.5])
     images = {"images": torch.zeros(5, 1, 96, 96), "labels": targets}
-    write_artifact(session.store, trial.synthesis, images, SYNTHESIS)
+    write_artifact(session.store, trial.synthesis, images, IMAGES)
     boxes = torch.tensor([[24.0, 24.0, 72.0, 72.0]], dtype=torch.float64)
     rows = rows_of(Found(boxes, torch.tensor([0]), torch.tensor([0.75]).double()), (96, 96))
     outcomes = {"outcomes.ap": torch.rand(200, generator=torch.Generator().manual_seed(0))}

@@ -28,6 +28,7 @@ FACTS = EvaluationFacts(
     cost=Cost(synthesis_seconds=60.0, evaluation_seconds=2.0, peak_memory_mb=512.0),
     images_per_second=2.0,
     synthetic_images=32,
+    gradient_shares={"one_hot": 0.9, "alignment": 0.1},
     finished_at="2026-11-25T10:00:00Z",
     notes=("one class was missing",),
 )
@@ -93,6 +94,7 @@ def test_a_record_is_its_trial_with_what_the_evaluation_found(store):
     assert unpack_outcomes(record.outcomes["top1"], 4).tolist() == RIGHT.tolist()
     assert record.scores == {}
     assert record.samples_digest == FACTS.samples
+    assert record.gradient_shares == {"one_hot": 0.9, "alignment": 0.1}
     assert record.cost == {
         "synthesis_seconds": 60.0,
         "evaluation_seconds": 2.0,

@@ -46,6 +46,17 @@ def test_a_score_takes_over_what_is_known_of_the_student(bench, score):
     assert facts.metrics["top1"] < evaluation_facts(bench.store, bench.reference().key).metrics["top1"]
 
 
+def test_scores_say_what_the_loss_terms_moved_of_the_images(bench):
+    student = bench.student("psaq_vit")
+    scored = bench.builder.evaluation(BACKBONE, student, bench.reference())
+    agreed = bench.builder.agreement(BACKBONE, student, bench.images("gaussian_noise"))
+    means = student_facts(bench.store, student.key).gradient_shares.means()
+    assert set(means) == {"patch_entropy", "one_hot", "variation"}
+    for stage in (scored, agreed):
+        assert evaluation_facts(bench.store, bench.made(stage)).gradient_shares == means
+    assert evaluation_facts(bench.store, bench.reference().key).gradient_shares == {}
+
+
 def test_outcomes_are_per_image_and_their_mean_is_the_metric(bench, score):
     facts, stored = evaluation_facts(bench.store, score.key), bench.store.tensors(score.key)
     right = stored["outcomes.top1"]

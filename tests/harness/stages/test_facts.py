@@ -21,6 +21,7 @@ from harness.stages.facts import (
     write_artifact,
 )
 from harness.store import Store, open_store
+from methods.base import GradientShares
 
 ENVIRONMENT = Environment(packages={"torch": "2.9"}, python="3.12", device="cpu (x)", threads=2)
 IMAGES = SynthesisFacts(
@@ -28,6 +29,7 @@ IMAGES = SynthesisFacts(
     cost=Cost(synthesis_seconds=3.0, peak_memory_mb=100.0),
     synthetic_images=32,
     final_losses={"variation": 0.25},
+    gradient_shares=GradientShares((1, 25), {"variation": [0.25, 0.5]}),
     notes=("a", "b"),
 )
 STUDENT = StudentFacts(

@@ -21,6 +21,8 @@ def test_a_student_of_stored_images_takes_over_what_is_known_of_them(bench):
     assert facts.cost.quantization_seconds > 0
     assert facts.cost.peak_memory_mb >= images.cost.peak_memory_mb
     assert facts.final_losses == {}
+    assert facts.gradient_shares == images.gradient_shares
+    assert "patch_entropy" in facts.gradient_shares.shares
     assert facts.recipe.engine == "psaq_ptq"
     assert facts.recipe.bits == "w4a4"
     assert "images" not in bench.store.tensors(stage.key)
@@ -32,6 +34,7 @@ def test_a_student_that_shapes_its_images_is_stored_with_them(bench):
     assert stage.parents == {}
     assert stored["images"].shape[0] == stored["labels"].shape[0] == facts.synthetic_images > 0
     assert facts.final_losses
+    assert set(facts.gradient_shares.shares) == set(facts.final_losses)
     assert facts.cost.synthesis_seconds > 0
     assert facts.cost.quantization_seconds > 0
 
