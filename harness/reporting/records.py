@@ -40,7 +40,7 @@ def _record(plan: Plan, trial: Trial, store: Store, reference: EvaluationFacts |
         protocol=_protocol(trial, facts, reference),
         cost=facts.costs(),
         environment=facts.environment.as_text(),
-        notes=facts.notes,
+        notes=(*trial.notes, *facts.notes),
         finished_at=facts.finished_at,
     )
 
