@@ -144,7 +144,8 @@ def _every(x: Tensor, count: int) -> Tensor:
     """At most `count` entries along the first axis, evenly spread."""
     if len(x) <= count:
         return x
-    return x[torch.linspace(0, len(x) - 1, count, device=x.device).long()]
+    # In float32 the last of more than 16 million entries would be rounded past the end.
+    return x[torch.linspace(0, len(x) - 1, count, dtype=torch.float64).long().to(x.device)]
 
 
 def _quantized_by(ends: Ends, grid: Grid) -> Quantized:

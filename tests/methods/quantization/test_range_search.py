@@ -107,3 +107,9 @@ def test_nothing_and_zeros_and_values_that_are_not_finite_break_nothing():
         model = linear(normal(4, 8))
         search_ranges(model, [x])
         assert model[0].input_quantizer.is_ready
+
+
+def test_more_values_than_float32_can_count_are_thinned_all_the_same():
+    convolution = QuantizedConv2d(nn.Conv2d(1, 1, 1, stride=64), lambda w: w, LsqQuantizer(4))
+    search_ranges(nn.Sequential(convolution), [torch.ones(1, 1, 4096, 4097)])
+    assert convolution.input_quantizer.is_ready
