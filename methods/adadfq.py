@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from backbones.base import Backbone
 from methods.base import Method, SynthesisTask, SyntheticImages
+from methods.engines.lsq_qat import START_IS_OURS
 from methods.settings import setting
 from methods.synthesis import generator_training
 from methods.synthesis.generator_training import GeneratorConfig, GeneratorSynthesizer
@@ -45,7 +46,7 @@ class AdadfqConfig(GeneratorConfig):
         1, "Epochs between two sets; 0 keeps the first.", low=0, high=1000, fast=2, smoke=0, tunable=False
     )
     refresh_iterations: int = setting(
-        700,
+        350,
         "Training steps, against the current student, before every later set.",
         low=1,
         high=100_000,
@@ -142,7 +143,8 @@ METHOD = Method(
         "that epoch; the code draws new images in every training step",
         "the first set comes from a generator trained with the class loss alone, since the student's ranges "
         "are not set yet; the code's first 50 epochs train the generator against the untrained student",
-        "generator and student take 79,300 and 61,250 steps; the code's 80,000 and 70,000",
+        "generator and student take 79,650 and 123,750 steps; the code's 80,000 and 70,000",
+        START_IS_OURS,
         "the generator's learning rate is constant; the code's falls to a tenth in the last eighth",
         "the term on the statistics of batch normalization has no counterpart in a ViT and is left out",
         "1e-6 is added to the divisor of the normalized entropy, which may be 0",

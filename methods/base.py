@@ -227,6 +227,8 @@ class Engine(ABC):
     """Names of the backbone families it supports; `FAMILIES` for every one, a plug-in's too."""
     scopes: ClassVar[frozenset[Scope]] = frozenset({"whole"})
     """What it can quantize of a model."""
+    published_settings: ClassVar[Mapping[str, Any]] = {}
+    """Fields that published rows of this engine had, where our defaults are others."""
 
     def __init__(self, config: Any, scope: Scope = "whole") -> None:
         self.config = config
@@ -269,6 +271,8 @@ class Method:
     """The method's name in `results/published/` with its own engine; None where no row is comparable."""
     published_elsewhere: Mapping[str, str] = field(default_factory=dict)
     """Other engine -> the method's name in `results/published/` where that engine was used."""
+    published_settings: Mapping[str, Any] = field(default_factory=dict)
+    """Synthesizer fields that the published rows had, where our defaults are others."""
     data_use: Literal["none", "class names", "own images", "real images"] = "none"
     """What the method sees beyond the teacher: `own images` are a user's, whatever they show."""
     sources: Mapping[str, Evidence] = field(default_factory=dict)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from backbones.base import Backbone
 from methods.base import Method
+from methods.engines.lsq_qat import START_IS_OURS
 from methods.synthesis import generator_training
 from methods.synthesis.generator_training import GeneratorConfig, GeneratorSynthesizer
 
@@ -49,7 +50,7 @@ METHOD = Method(
         "sizes other than 224 pixels": "ours",
         "quantizer and training": "ours",
     },
-    deviations=generator_training.DEVIATIONS,
+    deviations=(*generator_training.DEVIATIONS, START_IS_OURS),
     not_established=generator_training.NOT_ESTABLISHED,
     engine_settings=lambda config: {"head_distillation": "none"},
 )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from backbones.base import FAMILIES, Backbone
 from methods.base import Method, SynthesisTask, SyntheticImages
+from methods.engines.lsq_qat import START_IS_OURS
 from methods.psaq_vit import PsaqVitConfig, PsaqVitObjective
 from methods.settings import setting
 from methods.synthesis import psaq_recipe
@@ -145,6 +146,7 @@ METHOD = Method(
         "student trains on them for some epochs; as many image steps as student steps",
         "the disagreement is divided by the size of the teacher's logits, so that images cannot raise it "
         "without bound",
+        START_IS_OURS,
         *psaq_recipe.DEVIATIONS,
     ),
     not_established=(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from backbones.base import Backbone
 from methods.base import Method
+from methods.engines.lsq_qat import START_IS_OURS
 from methods.settings import setting
 from methods.synthesis import generator_training
 from methods.synthesis.generator_training import GeneratorConfig, GeneratorSynthesizer
@@ -90,6 +91,7 @@ METHOD = Method(
     title="Qimera",
     citation="Qimera: Data-free Quantization with Synthetic Boundary Supporting Samples, NeurIPS 2021",
     published_name="Qimera",
+    published_settings={"mode": "faithful"},
     sources={
         "generator and superposition": "code",
         "soft-label loss": "code",
@@ -100,6 +102,7 @@ METHOD = Method(
     },
     deviations=(
         *generator_training.DEVIATIONS,
+        START_IS_OURS,
         "mode fixed (default): gains and biases of a mixture are weighted sums; the code divides them by the "
         "number of classes once more (mode faithful)",
         "every class vector is normalized by itself; in the code a mixture's are normalized over the batch",

@@ -65,19 +65,31 @@ class SmiObjective(Objective):
             self._left = math.prod(grid)
             shape = (len(batch.labels), *grid)
             self._kept = torch.ones(shape, dtype=torch.bool, device=batch.teacher.device)
+            self._ranking: Tensor | None = None
 
     def view(self, images: Tensor, iteration: int) -> Tensor:
-        """Rolled by up to an eighth of the side, perhaps mirrored; a last channel is 1 on patches kept."""
+        """Rolled by up to an eighth of the side, perhaps mirrored; a last channel is 1 on patches kept.
+
+        As in the code, patches are ranked on the images as they are in the iteration before they are given
+        up; both iterations see these images unmoved.
+        """
         import torch
 
         from methods.synthesis.augmentations import random_flip, random_roll
 
+        unmoved = False
         if self.sparse:
-            if iteration in self.config.prune_at:
+            gives_up, ranks = (i in self.config.prune_at for i in (iteration, iteration + 1))
+            unmoved = gives_up or ranks
+            if gives_up:
                 self._give_up_patches(images)
+            if ranks:
+                self._ranking = self._attention(images)
             kept = self._kept_pixels(images)
             # Where a patch was given up, no gradient reaches the image any more.
             images = torch.cat([torch.where(kept, images, images.detach()), kept.to(images.dtype)], dim=1)
+        if unmoved:
+            return images
         limit = min(images.shape[-2:]) // 8
         rolled = random_roll(images, limit, generator=self.batch.generator)
         return random_flip(rolled, generator=self.batch.generator)
@@ -122,7 +134,19 @@ class SmiObjective(Objective):
         return rate
 
     def _give_up_patches(self, images: Tensor) -> None:
-        """Keep the patches that CLS attends to most in the last layer, on the images as they are."""
+        """Keep the patches that CLS attended to most; before the first iteration they are ranked now."""
+        import torch
+
+        attention = self._attention(images) if self._ranking is None else self._ranking
+        self._ranking = None
+        self._left = max(1, int(self._left * (1 - self.config.prune_share)))
+        best = attention.topk(self._left, dim=1).indices
+        places = token_places(self._kept, attention.shape[1]).gather(1, best)
+        kept = torch.zeros_like(self._kept.flatten(1)).scatter_(1, places, True)
+        self._kept = kept.view_as(self._kept)
+
+    def _attention(self, images: Tensor) -> Tensor:
+        """What CLS pays to every patch that is left, in the last layer, mean over heads: (B, patches)."""
         import torch
 
         from backbones.families.explicit import AttentionTaps
@@ -134,12 +158,7 @@ class SmiObjective(Objective):
             only_tokens(model, self._kept, self._left),
         ):
             model(images)
-        attention = taps.maps[-1].mean(dim=1)[:, 0, 1:]
-        self._left = max(1, int(self._left * (1 - self.config.prune_share)))
-        best = attention.topk(self._left, dim=1).indices
-        places = token_places(self._kept, attention.shape[1]).gather(1, best)
-        kept = torch.zeros_like(self._kept.flatten(1)).scatter_(1, places, True)
-        self._kept = kept.view_as(self._kept)
+        return taps.maps[-1].mean(dim=1)[:, 0, 1:]
 
     def _kept_pixels(self, images: Tensor) -> Tensor:
         """(B, 1, H, W) bool."""

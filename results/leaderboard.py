@@ -43,6 +43,7 @@ _BEFORE_METRICS = {
     "published_source": "str",
     "published_note": "str",
     "published_others": "object",
+    "published_withheld": "str",
     "drop": "float64",
 }
 _AFTER_METRICS = {
@@ -62,12 +63,19 @@ _AFTER_METRICS = {
 }
 
 
+_NOTHING_PUBLISHED: dict[str, Any] = {
+    "published_source": "",
+    "published_note": "",
+    "published_others": (),
+}
+
+
 def columns() -> dict[str, str]:
     """Column -> dtype.
 
     Accuracies and average precisions, their deviation, interval (95 % Wilson of a rate, for the sampling of
     images) and drop are in percent or percentage points; kl in nats; `published_others` and `notes` hold
-    tuples.
+    tuples; `published_withheld` says in what a row is not the paper's, whose number is then left out.
     """
     return {**_BEFORE_METRICS, **dict.fromkeys(kept_metrics(), "float64"), **_AFTER_METRICS}
 
@@ -160,12 +168,16 @@ def _published(row: Row, names: PublishedNames) -> dict[str, Any]:
     backbone = names.backbones.get(one.backbone, "")
     found = published_values(method, backbone, one.bits, one.task, one.metric)
     if not found or not one.quantizes_heads_alike:
-        return {"published_source": "", "published_note": "", "published_others": ()}
+        return {**_NOTHING_PUBLISHED, "published_withheld": ""}
+    departure = names.departure(one)
+    if departure:
+        return {**_NOTHING_PUBLISHED, "published_withheld": departure}
     return {
         "published": found[0].value,
         "published_source": found[0].source,
         "published_note": found[0].note,
         "published_others": tuple(map(_other, found[1:])),
+        "published_withheld": "",
     }
 
 

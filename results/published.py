@@ -1,6 +1,6 @@
 """Numbers that papers and their repositories report, each with its source; never mixed with measured ones.
 
-Reads `published/published.csv` and knows nothing about records.
+Reads `published/published.csv`, and tells whether a record was made with the settings of the papers.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from results.metrics import metric_of
+from results.record import Record
 
 _FILE = Path(__file__).parent / "published" / "published.csv"
 _TASKS = {"imagenet": ("classification", "ImageNet-1k"), "coco": ("detection", "COCO val2017")}
@@ -46,6 +48,22 @@ class PublishedNames:
     """(method, engine) -> name of the method in papers: a number belongs to the engine it was made with."""
     backbones: Mapping[str, str] = field(default_factory=dict)
     """Backbone -> its name in papers."""
+    settings: Mapping[tuple[str, str], Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    """(method, engine) -> part -> every hyper-parameter of the published rows, as records hold them; rows of
+    a pair without an entry are taken to have them."""
+
+    def departure(self, record: Record) -> str:
+        """In what a record is not the paper's: its budget, or the settings that differ; empty in nothing."""
+        paper = self.settings.get((record.method, record.engine), {})
+        if paper and record.budget != "paper":
+            return f"budget {record.budget}"
+        changed = [
+            f"{name}={record.settings.get(part, {}).get(name)}"
+            for part, fields in paper.items()
+            for name, value in fields.items()
+            if record.settings.get(part, {}).get(name) != value
+        ]
+        return ", ".join(changed)
 
 
 def published_values(

@@ -183,6 +183,7 @@ def _footnotes(frame: pd.DataFrame, marks: _Marks) -> Iterator[str]:
     if marks.sources:
         yield "Published: read in the source named by its letter, on the whole data set; not measured here."
         yield from (f"[{letter}] {source}" for source, letter in marks.sources.items())
+    yield from _withheld(frame)
     yield from (f"[{number}] {failure}" for failure, number in marks.failures.items())
     yield from _notes(frame)
 
@@ -210,6 +211,17 @@ def _each(rows: pd.DataFrame, fact: Literal["agreement", "per_image"]) -> list[s
     """What the metrics table says of the rows' metrics, each text once."""
     facts: list[str] = [getattr(metric, fact) for metric in metrics_of(rows["metric"])]
     return list(dict.fromkeys(filter(None, facts)))
+
+
+def _withheld(frame: pd.DataFrame) -> Iterator[str]:
+    """Why published numbers are not shown, each reason with the rows that it is about."""
+    rows = frame[frame["published_withheld"].ne("")]
+    about: dict[str, dict[str, None]] = {}
+    for row in _dicts(rows):
+        about.setdefault(row["published_withheld"], {})[_name(row)] = None
+    if about:
+        reasons = "; ".join(f"{reason} ({', '.join(names)})" for reason, names in about.items())
+        yield f"Published numbers left out beside rows that are not the paper's: {reasons}."
 
 
 def _notes(frame: pd.DataFrame) -> Iterator[str]:

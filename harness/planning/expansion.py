@@ -91,6 +91,7 @@ def quantized_trial(
         engine_protocol=get_engine(engine)(engine_config, builder.suite.scope).protocol(bits),
         track="controlled" if method.engine not in (None, engine) else builder.suite.track,
         split=split,
+        notes=builder.notes(name, engine),
     )
 
 
@@ -109,6 +110,7 @@ def _trial(
     engine_protocol: Mapping[str, Any] | None = None,
     track: str | None = None,
     split: str = "report",
+    notes: tuple[str, ...] = (),
 ) -> Trial:
     transform = dataclasses.asdict(SPECS[backbone].data)
     return Trial(
@@ -126,6 +128,7 @@ def _trial(
         settings=settings or {},
         protocol=json.loads(json.dumps({"engine": engine_protocol or {}, "transform": transform})),
         weights_sha256=builder.weights_sha256[backbone],
+        notes=notes,
         quantization=quantization,
         synthesis=synthesis,
         split=split,

@@ -31,6 +31,8 @@ class Trial(TrialIdentity):
 
     protocol: Mapping[str, Any]
     """What is quantized and how, and the transform, as far as it is known before the run."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the row should know that no stage can tell."""
     quantization: str | None = None
     """Key of the quantization stage; None for full precision."""
     synthesis: str | None = None

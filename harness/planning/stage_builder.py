@@ -92,6 +92,16 @@ class StageBuilder:
         ]
         return {"images": max(rivals)} if rivals and max(rivals) > 0 else {}
 
+    def notes(self, name: str, engine: str) -> tuple[str, ...]:
+        """What is known of a row before it runs: that an anchor has fewer or more images than its rivals."""
+        rivals = self._images_of_rivals(engine).get("images", 0) if name in ANCHORS else 0
+        own = getattr(self.synthesis_config(name, engine), "images", 0)
+        if rivals in (0, own):
+            return ()
+        chosen = "images" in self.suite.overrides.get(name, {})
+        reason = "the suite says so" if chosen else "the tuning split holds no more"
+        return (f"{own} images beside methods that have {rivals}: {reason}",)
+
     def engine_config(self, name: str, engine: str) -> Any:
         """The engine's config: budget, then the method's preset, the engine's overrides, the method's own."""
         method = get_method(name)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from backbones import SPECS
-from methods.registry import get_method, method_names
+from harness.planning.stage_builder import plain
+from methods.base import Method
+from methods.registry import get_engine, get_method, method_names
+from methods.settings import configure
 from results.leaderboard import leaderboard
 from results.published import PublishedNames
 from results.record import Record
@@ -20,7 +23,9 @@ def board_of(records: Iterable[Record], *, published: bool = True) -> pd.DataFra
     if not published:
         return leaderboard(records)
     backbones = {name: spec.published_name for name, spec in SPECS.items() if spec.published_name}
-    return leaderboard(records, published=PublishedNames(_published_methods(), backbones))
+    methods = _published_methods()
+    settings = {pair: _published_settings(get_method(pair[0]), pair[1]) for pair in methods}
+    return leaderboard(records, published=PublishedNames(methods, backbones, settings))
 
 
 def _published_methods() -> dict[tuple[str, str], str]:
@@ -31,3 +36,14 @@ def _published_methods() -> dict[tuple[str, str], str]:
             names[(method.name, method.engine or "none")] = method.published_name
         names |= {(method.name, engine): name for engine, name in method.published_elsewhere.items()}
     return names
+
+
+def _published_settings(method: Method, engine: str) -> dict[str, Mapping[str, Any]]:
+    """Every hyper-parameter of the published rows, by part as in records; empty for full precision."""
+    if method.synthesizer is None:
+        return {}
+    made = configure(method.synthesizer.Config, "paper", method.published_settings)
+    preset = method.engine_settings(made) if method.engine_settings and engine == method.engine else {}
+    quantizer = get_engine(engine)
+    fields = {**preset, **quantizer.published_settings}
+    return {"synthesizer": plain(made), "engine": plain(configure(quantizer.Config, "paper", fields))}

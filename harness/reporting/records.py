@@ -47,7 +47,7 @@ def _record(plan: Plan, trial: Trial, store: Store, reference: EvaluationFacts |
         cost=facts.costs(),
         gradient_shares=facts.gradient_shares,
         environment=facts.environment.as_text(),
-        notes=facts.notes,
+        notes=(*trial.notes, *facts.notes),
         finished_at=facts.finished_at,
     )
 

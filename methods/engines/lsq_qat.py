@@ -20,27 +20,52 @@ from methods.scope import SCOPES, WIDTH_OF_HEADS, bits_by_name
 from methods.settings import setting
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from methods.quantization.lsq import LsqQuantizer
+
+
+START_IS_OURS = (
+    "range start: ours by default, searched behind each layer on plain images; the code takes statistics of "
+    "the first augmented batch (range_start: released)"
+)
+"""Deviation of this engine, and of every method whose default it is."""
 
 
 @dataclass(frozen=True)
 class LsqQatConfig(TrainingSettings):
     """Hyper-parameters of the training and of its learned ranges; defaults are the released code's."""
 
-    mode: Literal["fixed", "faithful"] = setting(
-        "fixed",
-        "fixed: ranges start by least squared error, softmax unsigned; faithful: as the released code.",
-        choices=("fixed", "faithful"),
+    range_start: Literal["searched", "released"] = setting(
+        "searched",
+        "Where activation ranges start: searched behind each layer on plain images (ours), or released, from "
+        "the first augmented batch.",
+        choices=("searched", "released"),
+        tunable=False,
+    )
+    search_images: int = setting(
+        64, "Images that the search sees, spread evenly over the set.", low=1, high=1024, tunable=False
+    )
+    unsigned_softmax: bool = setting(
+        True,
+        "Whether softmax outputs have unsigned levels; as released they lose half of them to a sign.",
+        choices=(False, True),
         tunable=False,
     )
     lsq_g_scale: float = setting(
         1.0,
-        "Factor on the gradient of learned scales; in mode faithful the classifier has a hundredth of it.",
+        "Factor on the gradient of learned scales but the classifier's.",
         low=1e-4,
         high=10.0,
         log=True,
+    )
+    head_g_scale: float = setting(
+        0.01,
+        "The same of the scale of the classifier's input.",
+        low=1e-4,
+        high=10.0,
+        log=True,
+        tunable=False,
     )
 
 
@@ -56,7 +81,7 @@ class LsqQat(Engine):
     sources: ClassVar[Mapping[str, Evidence]] = {
         "weights and quantized layers": "code",
         "learned activation ranges": "code",
-        "start of the ranges and levels of softmax outputs": "ours",
+        "range start and levels of softmax outputs": "ours",
         "optimizer, schedule and views": "code",
         "distillation of logits and heads": "code",
         "distillation adadfq": "code",
@@ -65,14 +90,15 @@ class LsqQat(Engine):
         "budgets fast and smoke": "ours",
     }
     deviations: ClassVar[tuple[str, ...]] = (
-        "mode fixed (default) starts the activation ranges by least squared error and keeps softmax outputs "
-        "on unsigned levels; mode faithful does as released",
-        "learned scales have a floor of 1e-8 in both modes; the released code has none",
+        START_IS_OURS,
+        "softmax outputs have unsigned levels (default); unsigned_softmax: false does as released",
+        "learned scales have a floor of 1e-8; the released code has none",
         "epochs without optimizer steps are not computed but for the batch that sets the ranges: the rest of "
         "their work leaves nothing behind",
         "the blur shrinks with the image, and is done in two one-dimensional passes",
-        "the gradient factor 0.01 of the classifier in mode faithful also holds for Swin, whose released "
-        "path does not run",
+        "the gradient factor 0.01 of the classifier also holds for Swin, whose released path does not run",
+        "images that no whole number of batches holds are cut into batches of nearly equal size; the code "
+        "ends an epoch with a short batch whose step counts as much, but at its own 10,000 images has none",
     )
     not_established: ClassVar[tuple[str, ...]] = (
         "learning rate, distillation coefficient and weight decay of published rows other than DeiT-S W3A3: "
@@ -80,8 +106,10 @@ class LsqQat(Engine):
         "the coefficient of the head distillation behind the published table: 10, the code's default",
     )
 
+    published_settings: ClassVar[Mapping[str, Any]] = {"range_start": "released", "unsigned_softmax": False}
+
     def prepare(self, teacher: Backbone, bits: Bits) -> nn.Module:
-        """A copy with quantized layers; its activation ranges come from the first batch it sees."""
+        """A copy with quantized layers; until they are searched, ranges come from the first batch it sees."""
         from methods.quantization.conversion import quantizable_copy, replace_modules
 
         student = quantizable_copy(teacher)
@@ -99,28 +127,47 @@ class LsqQat(Engine):
         from methods.quantization.lsq import close_ranges
 
         student = self.prepare(task.teacher, task.bits)
-        train(student, task, self.config, after_first_epoch=close_ranges)
+        train(
+            student,
+            task,
+            self.config,
+            before_first_epoch=self._search_ranges,
+            after_first_epoch=close_ranges,
+        )
         return student
+
+    def _search_ranges(self, student: nn.Module, images: Tensor) -> None:
+        """On plain images spread over the whole set, so that the start hangs on no draw."""
+        import math
+
+        import torch
+
+        from methods.quantization.range_search import search_ranges
+
+        if self.config.range_start == "searched":
+            count = min(self.config.search_images, len(images))
+            chosen = images[torch.linspace(0, len(images) - 1, count, device=images.device).long()]
+            search_ranges(student, chosen.tensor_split(math.ceil(count / self.config.batch_size)))
 
     def protocol(self, bits: Bits) -> dict[str, Any]:
         """What is quantized and how."""
-        fixed = self.config.mode == "fixed"
+        searched = self.config.range_start == "searched"
+        unsigned = self.config.unsigned_softmax
         return {
             "engine": "lsq_qat",
             "scope": self.scope,
-            "mode": self.config.mode,
             "weight_bits": bits.weights,
             "activation_bits": bits.activations,
             "weights": "per output channel, symmetric min-max, recomputed in every forward",
             "activations": "per tensor, learned scale and rounded zero point (LSQ)",
-            "activation_start": "least squared error" if fixed else "as released",
+            "activation_start": "searched (ours)" if searched else "as released",
             "quantized_tensors": (
                 "inputs of every linear layer and both inputs of both attention products; in a detector also "
                 "inputs of the convolutions of neck and heads but the mask head's transposed one"
             ),
             "first_layer": "weights at the target bits, input image in full precision",
             "last_layer": f"weights and input {WIDTH_OF_HEADS[self.scope]}",
-            "softmax_output": "activation bits, unsigned" if fixed else "activation bits, mostly signed",
+            "softmax_output": f"activation bits, {'unsigned' if unsigned else 'mostly signed'}",
             "residual_stream": "full precision",
             "training": "quantization-aware, on synthetic images alone",
         }
@@ -152,7 +199,9 @@ class LsqQat(Engine):
         from methods.quantization.lsq import LsqQuantizer
 
         config = self.config
-        factor = 0.01 if head and config.mode == "faithful" else 1.0
         return LsqQuantizer(
-            bits.activations, mode=config.mode, g_scale=factor * config.lsq_g_scale, softmax=softmax
+            bits.activations,
+            released_start=config.range_start == "released",
+            g_scale=config.head_g_scale if head else config.lsq_g_scale,
+            unsigned=softmax and config.unsigned_softmax,
         )

@@ -73,6 +73,8 @@ class RepqPtq(Engine):
         "published values at W4A8 and W5A5: none were read",
     )
 
+    published_settings: ClassVar[Mapping[str, Any]] = {"mode": "faithful"}
+
     def prepare(self, teacher: Backbone, bits: Bits) -> nn.Module:
         """A copy with quantized weights; its activations pass through until they are calibrated."""
         import torch

@@ -30,17 +30,19 @@ def train(
     task: QuantizationTask,
     settings: TrainingSettings,
     *,
+    before_first_epoch: Callable[[nn.Module, Tensor], None],
     after_first_epoch: Callable[[nn.Module], None],
 ) -> None:
     """Train `student` in place; it stays in evaluation mode, as in the released code.
 
-    `after_first_epoch` is called once the student has seen its first images, with or without steps on them:
-    where an engine closes the ranges that quantizers take from what they see. Raises TrainingFailed naming
-    the epoch and step at which the loss was not finite; ValueError where the settings cannot train this
-    teacher's student.
+    `before_first_epoch` is called with the student and the first set of images. `after_first_epoch` is
+    called once the student has seen its first views, with or without steps on them: where an engine closes
+    the ranges that quantizers take from what they see. Raises TrainingFailed naming the epoch and step at
+    which the loss was not finite; ValueError where the settings cannot train this teacher's student.
     """
     _require_trainable(settings, task.teacher)
     images = task.source.first(student).images
+    before_first_epoch(student, images)
     student.requires_grad_(True)
     optimizer = torch.optim.SGD(
         student.parameters(),
@@ -117,9 +119,12 @@ class _Epoch:
         self.epoch = epoch
 
     def run(self, images: Tensor) -> None:
-        """Train on every image once, in random order."""
+        """Train on every image once, in random order and batches whose sizes differ by one at most.
+
+        A step counts alike whatever its batch holds, so none may be left with the few images of a remainder.
+        """
         order = torch.randperm(len(images), generator=self.task.generator).to(images.device)
-        batches = torch.split(order, self.settings.batch_size)
+        batches = torch.tensor_split(order, math.ceil(len(order) / self.settings.batch_size))
         report_every = math.ceil(len(batches) / _REPORTS_PER_EPOCH)
         pending: list[dict[str, Tensor]] = []
         heads = self.settings.head_distillation != "none"

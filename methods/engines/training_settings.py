@@ -19,11 +19,11 @@ from methods.settings import setting
 class TrainingSettings:
     """Schedule, optimizer, distillation and views; defaults are those of MaskAQ's released code."""
 
-    epochs: int = setting(100, "Passes over the images.", low=1, high=400, tunable=False, fast=10, smoke=1)
+    epochs: int = setting(200, "Passes over the images.", low=1, high=400, tunable=False, fast=10, smoke=1)
     warmup_epochs: int = setting(
         2, "First epochs without optimizer steps.", low=0, high=20, tunable=False, fast=0, smoke=0
     )
-    batch_size: int = setting(16, "Images per step.", low=1, high=256)
+    batch_size: int = setting(16, "Images per step, at most.", low=1, high=256)
     learning_rate: float = setting(1e-3, "SGD's learning rate at the start.", low=1e-5, high=1e-1, log=True)
     eta_min_fraction: float = setting(0.01, "Last learning rate over the first.", low=0.0, high=1.0)
     momentum: float = setting(0.9, "Nesterov momentum.", low=0.0, high=0.99)

@@ -1,25 +1,22 @@
 """The learned-step-size activation quantizer of MaskAQ and MimiQ: one scale and one zero point per tensor.
 
-Source: the authors' released code; LSQ (Esser et al., ICLR 2020) for the scale's gradient. Two modes differ
-in where a quantizer starts:
+Source: the authors' released code; LSQ (Esser et al., ICLR 2020) for the scale's gradient. Where a quantizer
+starts from the first tensor that it sees:
 
-                 faithful (as released)                    fixed
-    scale        2 * mean|x| / sqrt(highest)               least squared error over shrunk ranges (LSQ+)
-    zero point   0.1 * (min(x) - scale * highest)          lowest - low / scale
-    softmax      signed when a probability is below 1e-5   unsigned
+                 released                               least squares
+    scale        2 * mean|x| / sqrt(highest)            least squared error over shrunk ranges (LSQ+)
+    zero point   0.1 * (min(x) - scale * highest)       lowest - low / scale
 
 The released zero point adds a real value to a count of levels. Correcting that alone, with the released
-scale, makes things worse: the window then starts at the smallest value and ends before the large ones. DeiT-T
-calibrated on 16 real images, top-1 of 250 images, 83.2 in full precision: W4A4 14.0 faithful, 3.2 with
-the corrected zero point alone, 2.4 plain min-max, 19.6 least squared error; W8A8 71.2, 77.2, 83.2 and 82.0.
+scale, makes things worse: the window then starts at the smallest value and ends before the large ones.
+`methods.quantization.range_search` replaces the second start by a better one.
 
-In both modes the scale has a floor of 1e-8, which the released code lacks: it divides by zero on zeros.
+In both the scale has a floor of 1e-8, which the released code lacks: it divides by zero on zeros.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +29,6 @@ from methods.quantization.fake_quantize import (
     signed_grid,
     unsigned_grid,
 )
-
-Mode = Literal["fixed", "faithful"]
 
 
 class LsqQuantizer(UniformQuantizer):
@@ -48,13 +43,18 @@ class LsqQuantizer(UniformQuantizer):
     gradient_factor: Tensor
     """Factor on the scale's gradient: g / sqrt(numel * highest level), numel of the first tensor."""
 
-    def __init__(self, bits: int, *, mode: Mode, g_scale: float = 1.0, softmax: bool = False) -> None:
-        """`g_scale` is g of the gradient factor; `softmax` tells that inputs are probabilities."""
+    def __init__(
+        self, bits: int, *, released_start: bool = False, g_scale: float = 1.0, unsigned: bool = False
+    ) -> None:
+        """`g_scale` is g of the gradient factor; `unsigned` tells that the levels are, whatever comes.
+
+        Without it they are unsigned where the first tensor has no value below 1e-5, as in the released code.
+        """
         super().__init__()
         self.bits = bits
-        self.mode = mode
+        self.released_start = released_start
         self.g_scale = g_scale
-        self.softmax = softmax
+        self.unsigned = unsigned
         self.scale = nn.Parameter(torch.tensor(1.0))
         self.zero_point = nn.Parameter(torch.tensor(0.0))
         self.register_buffer("signed", torch.tensor(True))
@@ -65,7 +65,7 @@ class LsqQuantizer(UniformQuantizer):
     def forward(self, x: Tensor) -> Tensor:
         """Quantize and dequantize `x` of any shape; the first call sets the range."""
         if not self._is_ready:
-            if self._is_closed:
+            if self._is_closed or x.numel() == 0:
                 return x
             self.start_from(x.detach())
         if self.is_frozen:
@@ -77,18 +77,30 @@ class LsqQuantizer(UniformQuantizer):
     @torch.no_grad()
     def start_from(self, x: Tensor) -> None:
         """Set levels, scale, zero point and gradient factor from a first tensor; waits for the device."""
-        unsigned = self.mode == "fixed" and self.softmax
-        self.signed.fill_(not unsigned and bool(x.min() < 1e-5))
-        self.ready.fill_(True)
-        self.mirror()
-        if self.mode == "faithful":
+        self.choose_levels(x)
+        if self.released_start:
             scale = 2 * x.abs().mean() / math.sqrt(self._grid.highest)
             zero_point = 0.1 * (x.min() - scale * self._grid.highest)
         else:
             scale, zero_point = least_squares_range(x, self._grid)
         self.scale.copy_(scale)
         self.zero_point.copy_(zero_point)
+
+    @torch.no_grad()
+    def start_between(self, low: Tensor, high: Tensor) -> None:
+        """Set scale and zero point from a range; its levels must have been chosen."""
+        scale, zero_point = parameters_of(low, high, self._grid)
+        self.scale.copy_(scale)
+        self.zero_point.copy_(zero_point)
+
+    @torch.no_grad()
+    def choose_levels(self, x: Tensor) -> Grid:
+        """Set levels and gradient factor from a batch, and hand on the levels; scale and zero point stay."""
+        self.signed.fill_(not self.unsigned and bool(x.min() < 1e-5))
+        self.ready.fill_(True)
+        self.mirror()
         self.gradient_factor.fill_(self.g_scale / math.sqrt(x.numel() * self._grid.highest))
+        return self._grid
 
     def close(self) -> None:
         """From now on no tensor sets the range; a loaded state closes too."""
@@ -106,7 +118,7 @@ class LsqQuantizer(UniformQuantizer):
 
     def extra_repr(self) -> str:
         """Shown by `print(model)`."""
-        return f"bits={self.bits}, LSQ {self.mode}"
+        return f"bits={self.bits}, LSQ, start {'released' if self.released_start else 'by error'}"
 
 
 def close_ranges(model: nn.Module) -> None:
@@ -124,10 +136,15 @@ def least_squares_range(x: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     """
     low, high = x.min().clamp(max=0.0), x.max().clamp(min=0.0)
     fractions = torch.linspace(1.0, 0.05, 20, device=x.device)
-    scales = ((high - low) * fractions / (grid.highest - grid.lowest)).clamp(min=SMALLEST_SCALE)
-    zero_points = grid.lowest - low * fractions / scales
+    scales, zero_points = parameters_of(low * fractions, high * fractions, grid)
     errors = [
         (fake_quantize(x, s, z, grid) - x).square_().mean() for s, z in zip(scales, zero_points, strict=True)
     ]
     best = torch.stack(errors).argmin()
     return scales[best], zero_points[best]
+
+
+def parameters_of(low: Tensor, high: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """Scale and real zero point that map [low, high], of any one shape, to the ends of the grid."""
+    scale = ((high - low) / (grid.highest - grid.lowest)).clamp(min=SMALLEST_SCALE)
+    return scale, grid.lowest - low / scale

@@ -78,8 +78,8 @@ def test_makes_the_first_set_without_the_student(teacher):
     assert set(alone.final_losses) == {"head_similarity", "one_hot", "variation", "row_entropy"}
 
 
-def test_in_faithful_mode_aligns_from_the_start(teacher):
-    synthesizer = Maskaq(configure(MaskaqConfig, "smoke", {"mode": "faithful"}))
+def test_with_the_student_in_the_first_set_aligns_from_the_start(teacher):
+    synthesizer = Maskaq(configure(MaskaqConfig, "smoke", {"student_in_first_set": True}))
     made = synthesizer.synthesize(
         SynthesisTask(teacher, generator=seeded(), student=disturbed(teacher), epoch=0)
     )
@@ -167,8 +167,7 @@ def test_refreshes_every_thirty_epochs():
 
 
 def test_engine_settings_follow_the_config():
-    assert METHOD.engine_settings(MaskaqConfig()) == {"head_distillation": "masked", "mode": "fixed"}
-    assert METHOD.engine_settings(MaskaqConfig(masked_distillation=False, mode="faithful")) == {
-        "head_distillation": "structural",
-        "mode": "faithful",
+    assert METHOD.engine_settings(MaskaqConfig()) == {"head_distillation": "masked"}
+    assert METHOD.engine_settings(MaskaqConfig(masked_distillation=False)) == {
+        "head_distillation": "structural"
     }

@@ -61,6 +61,21 @@ def test_a_later_round_ranks_only_the_patches_left():
     assert after.sum() == 4 * (PATCHES - 30)
 
 
+def test_the_ranking_is_that_of_the_iteration_before_and_neither_view_is_moved():
+    objective, before, after = objective_on(prune_at=(3,)), blobs(4), blobs(4, seed=1)
+    assert not torch.equal(objective.view(before, 1)[:, :1], before)
+    assert torch.equal(objective.view(before, 2)[:, :1], before)
+    assert torch.equal(objective.view(after, 3)[:, :1], after)
+    assert not torch.equal(objective.view(after, 4)[:, :1], after)
+    expected = objective_on(prune_at=(0,))
+    expected.view(before, 0)
+    other = objective_on(prune_at=(0,))
+    other.view(after, 0)
+    given_up = [is_zero(o.finished(after)) for o in (objective, expected, other)]
+    assert torch.equal(given_up[0], given_up[1])
+    assert not torch.equal(given_up[0], given_up[2])
+
+
 def test_patches_given_up_keep_their_pixels_while_the_others_go_on():
     class Watched(SmiObjective):
         def finished(self, images):
@@ -108,7 +123,8 @@ def test_the_view_s_tokens_follow_the_shift_and_the_flip():
     images = blobs(4)
     for seed in range(12):
         objective = objective_on(seed=seed, prune_at=(0,))
-        view = objective.view(images, 0)
+        objective.view(images, 0)
+        view = objective.view(images, 1)
         marks = view[:, -1]
         tokens = marks[:, ::2, ::2] > 0
         assert tokens.flatten(1).sum(dim=1).tolist() == [44] * 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from scipy import stats
 from results.leaderboard import columns, leaderboard
 from results.published import PublishedNames
 from results.record import Record
+from results.renderers import render
 from results.statistics import pack_outcomes, paired_bootstrap
 from tests.results.fakes import detection, failed, record
 
@@ -311,6 +313,26 @@ def test_a_published_number_belongs_to_the_engine_it_was_made_with():
     assert math.isnan(row["published"])
     row = row_of([record("maskaq", engine="lsq_qat")], "maskaq", published=NAMES)
     assert row["published"] == 53.10
+
+
+@pytest.mark.parametrize(
+    ("changes", "departure"),
+    [
+        ({}, ""),
+        ({"budget": "fast"}, "budget fast"),
+        ({"settings": {"synthesizer": {"iterations": 3}, "engine": {"batch_size": 32}}}, "iterations=3"),
+        ({"settings": {"synthesizer": {"iterations": 300}}}, "batch_size=None"),
+    ],
+)
+def test_a_published_number_stands_beside_the_papers_settings_alone(changes, departure):
+    one = record(bits="w4a8", **{"budget": "paper", **changes})
+    pair = ("psaq_vit", "psaq_ptq")
+    names = dataclasses.replace(NAMES, settings={pair: record().settings})
+    frame = leaderboard([one], published=names)
+    (row,) = frame.to_dict("records")
+    assert row["published_withheld"] == departure
+    assert math.isnan(row["published"]) == bool(departure)
+    assert (f"{departure} (psaq_vit + psaq_ptq)" in render(frame, "md")) == bool(departure)
 
 
 def test_a_published_number_belongs_to_the_whole_model():

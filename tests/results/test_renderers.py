@@ -66,7 +66,7 @@ def test_csv_holds_every_column(frame):
 def test_a_csv_line():
     assert render(leaderboard([record("fp32", cost={})]), "csv").splitlines()[1] == (
         ",fp32,,none,none,deit_tiny,fp32,imagenet,published,fast,top1,100.0,,72.24672001371107,"
-        "99.99999999999999,1,1,10,,,,,,50.0,0.5,,,,,,,,,,,,,,,,,,,,True,none,ok,,,"
+        "99.99999999999999,1,1,10,,,,,,,50.0,0.5,,,,,,,,,,,,,,,,,,,,True,none,ok,,,"
     )
 
 

@@ -94,6 +94,26 @@ def test_an_anchors_own_image_count_wins():
     } == {7}
 
 
+@pytest.mark.parametrize(
+    ("assignments", "notes"),
+    [
+        (["maskaq.images=48"], {}),
+        (
+            ["maskaq.images=100000"],
+            {"real_data": "297 images beside methods that have 100000: the tuning split holds no more"},
+        ),
+        (
+            ["maskaq.images=48", "gaussian_noise.images=7"],
+            {"gaussian_noise": "7 images beside methods that have 48: the suite says so"},
+        ),
+    ],
+)
+def test_an_anchor_with_other_images_than_its_rivals_says_so(assignments, notes):
+    suite = dataclasses.replace(SUITE, methods=("maskaq",), seeds=(0,), bits=(Bits(4, 4),))
+    plan = plan_of(with_assignments(Draft(suite), assignments).suite)
+    assert {t.method: t.notes[0] for t in plan.trials if t.notes} == notes
+
+
 def test_places_and_devices_stay_out_of_the_keys():
     here = plan_of(folder="a", threads=1, device="cpu", batch_size=8)
     there = plan_of(folder="b", threads=2, device="cuda", batch_size=64)

@@ -84,6 +84,13 @@ def write(store: Store, one: Trial, outcomes: dict[str, torch.Tensor] | None = N
     write_artifact(store, one.evaluation, tensors, found, label=one.label, seconds=3.0)
 
 
+def test_what_the_plan_knows_of_a_row_comes_before_what_its_stages_say(store):
+    one = trial(notes=("7 images",))
+    write(store, one)
+    (made,) = records_of(plan_of(one), store)
+    assert made.notes == ("7 images", "one class was missing")
+
+
 def test_a_record_is_its_trial_with_what_the_evaluation_found(store):
     one = trial()
     write(store, one)

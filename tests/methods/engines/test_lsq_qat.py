@@ -15,11 +15,11 @@ from backbones.loading import build_model
 from methods.base import FixedImages, ImageSource, QuantizationTask, SyntheticImages, TrainingFailed
 from methods.bits import Bits
 from methods.engines.lsq_qat import LsqQat, LsqQatConfig
-from methods.engines.training import learning_rate_at
+from methods.engines.training import learning_rate_at, train
 from methods.quantization.layers import QuantizedConv2d, QuantizedLinear, QuantizedMatMul
 from methods.quantization.lsq import LsqQuantizer
 from methods.settings import configure
-from methods.testing.models import DIGITS_MODELS, blobs, source_of, tiny
+from methods.testing.models import DIGITS_MODELS, blobs, seeded, source_of, tiny
 
 W4A4 = Bits(4, 4)
 
@@ -53,17 +53,17 @@ def test_swin_quantizes_its_patch_merging_and_classifier():
     assert {"layers.1.downsample.reduction", "head.fc", "patch_embed.proj"} <= set(layers)
 
 
-@pytest.mark.parametrize(("mode", "head"), [("faithful", 0.01), ("fixed", 1.0)])
+@pytest.mark.parametrize("unsigned", [False, True])
 @pytest.mark.parametrize("family", DIGITS_MODELS)
-def test_modes_differ_in_the_classifiers_gradient_and_in_the_softmax_levels(family, mode, head):
-    student = LsqQat(LsqQatConfig(mode=mode)).prepare(tiny(family), W4A4)
+def test_the_classifiers_gradient_and_the_softmax_levels_have_settings(family, unsigned):
+    config = LsqQatConfig(unsigned_softmax=unsigned, lsq_g_scale=2.0, head_g_scale=0.5)
+    student = LsqQat(config).prepare(tiny(family), W4A4)
     student(blobs(4))
     quantizers = {n: m for n, m in student.named_modules() if isinstance(m, LsqQuantizer)}
     for name, quantizer in quantizers.items():
-        assert quantizer.g_scale == (head if name.startswith("head") else 1.0)
-        if name.endswith("av.first_quantizer"):
-            assert quantizer.softmax
-            assert mode == "faithful" or not quantizer.signed
+        assert quantizer.g_scale == (0.5 if name.startswith("head") else 2.0)
+        assert quantizer.unsigned == (unsigned and name.endswith("av.first_quantizer"))
+        assert not (quantizer.unsigned and quantizer.signed)
 
 
 @pytest.mark.parametrize("family", DIGITS_MODELS)
@@ -91,16 +91,16 @@ def test_training_lowers_the_loss(family, distillation):
             progress=lambda step, total, terms: losses.append(sum(terms.values())),
         )
     )
-    assert sum(losses[-2:]) < 0.8 * sum(losses[:2])
+    assert sum(losses[-2:]) < 0.9 * sum(losses[:2])
     assert not student.training
     assert all(p.grad is None for p in student.parameters())
 
 
 @pytest.mark.parametrize("family", DIGITS_MODELS)
-@pytest.mark.parametrize("mode", ["fixed", "faithful"])
-def test_a_stored_student_gives_bit_equal_logits(family, mode):
-    student = trained(family, blobs(16), mode=mode)
-    restored = LsqQat(LsqQatConfig(mode=mode)).prepare(tiny(family), W4A4)
+@pytest.mark.parametrize("start", ["searched", "released"])
+def test_a_stored_student_gives_bit_equal_logits(family, start):
+    student = trained(family, blobs(16), range_start=start)
+    restored = LsqQat(LsqQatConfig(range_start=start)).prepare(tiny(family), W4A4)
     restored.load_state_dict(student.state_dict())
     images = 5 * blobs(5, seed=1)
     assert torch.equal(restored(images), student(images))
@@ -214,8 +214,8 @@ def test_dead_weights_and_constant_images_do_not_break_training():
         model.blocks[1].attn.qkv.weight.zero_()
         model.blocks[1].attn.qkv.bias.zero_()
     planted = Backbone(teacher.spec, model, "x")
-    for mode in ("fixed", "faithful"):
-        config = LsqQatConfig(epochs=1, warmup_epochs=0, mode=mode)
+    for start in ("searched", "released"):
+        config = LsqQatConfig(epochs=1, warmup_epochs=0, range_start=start)
         images = FixedImages(SyntheticImages(torch.zeros(4, 1, 16, 16), torch.zeros(4)))
         student = LsqQat(config).quantize(
             QuantizationTask(planted, images, W4A4, generator=torch.Generator())
@@ -229,8 +229,47 @@ def test_every_budget_leaves_epochs_to_train_in(budget):
     assert config.warmup_epochs < config.epochs
 
 
-def test_protocol_is_plain_json_and_tells_the_modes_apart():
-    fixed, faithful = (LsqQat(LsqQatConfig(mode=mode)).protocol(Bits(4, 8)) for mode in ("fixed", "faithful"))
-    assert json.loads(json.dumps(fixed)) == fixed
-    assert (fixed["weight_bits"], fixed["activation_bits"]) == (4, 8)
-    assert fixed != faithful
+def test_protocol_is_plain_json_and_tells_starts_and_levels_apart():
+    changes = ({}, {"range_start": "released"}, {"unsigned_softmax": False})
+    protocols = [LsqQat(LsqQatConfig(**change)).protocol(Bits(4, 8)) for change in changes]
+    assert json.loads(json.dumps(protocols[0])) == protocols[0]
+    assert (protocols[0]["weight_bits"], protocols[0]["activation_bits"]) == (4, 8)
+    assert len({json.dumps(protocol) for protocol in protocols}) == 3
+
+
+def ranges_of(student: nn.Module) -> list[tuple[float, float]]:
+    quantizers = [m for m in student.modules() if isinstance(m, LsqQuantizer)]
+    return [(q.scale.item(), q.zero_point.item()) for q in quantizers]
+
+
+@pytest.mark.parametrize(("start", "hangs_on_the_draw"), [("searched", False), ("released", True)])
+def test_a_searched_start_hangs_on_no_draw_of_the_training(start, hangs_on_the_draw):
+    """Before any step, so that all that differs is where ranges start."""
+    found = []
+    for seed in (0, 1):
+        config = LsqQatConfig(epochs=2, warmup_epochs=1, range_start=start, learning_rate=1e-5)
+        LsqQat(config).quantize(
+            QuantizationTask(
+                tiny("digits_vit"),
+                source_of(blobs(20)),
+                W4A4,
+                generator=torch.Generator().manual_seed(seed),
+                on_epoch=lambda epoch, student: found.append(ranges_of(student)) if epoch == 0 else None,
+            )
+        )
+    assert (found[0] != found[1]) == hangs_on_the_draw
+
+
+@pytest.mark.parametrize("count", [1, 16, 17, 18, 50])
+def test_no_step_is_left_with_the_few_images_of_a_remainder(count):
+    sizes = []
+
+    student = LsqQat(LsqQatConfig()).prepare(tiny("digits_vit"), W4A4)
+    student(blobs(2))
+    student.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    settings = LsqQatConfig(epochs=1, warmup_epochs=0, augment=False)
+    task = QuantizationTask(tiny("digits_vit"), source_of(blobs(count)), W4A4, seeded())
+    train(student, task, settings, before_first_epoch=lambda *_: None, after_first_epoch=lambda _: None)
+    assert sum(sizes) == count
+    assert max(sizes) <= 16
+    assert max(sizes) - min(sizes) <= 1

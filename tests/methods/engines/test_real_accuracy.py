@@ -104,16 +104,26 @@ def test_min_max_accuracies_are_those_of_the_original_code(deit_tiny, samples):
     assert accuracy(noise, "w8a8") < 15
 
 
-def test_learned_ranges_start_better_in_fixed_mode(deit_tiny, samples):
-    """Before any training, W4A4, ranges from 16 real images."""
-    accuracies = {}
-    for mode in ("fixed", "faithful"):
-        student = LsqQat(LsqQatConfig(mode=mode)).prepare(deit_tiny, Bits(4, 4))
-        with torch.inference_mode():
-            student(samples[0][:16])
-        accuracies[mode] = top1_percent(student, samples)
-    assert accuracies["fixed"] > 15
-    assert accuracies["fixed"] > accuracies["faithful"] + 2
+def test_searched_ranges_start_better_than_released_ones(measured):
+    """Before any training, W4A4, ranges from 50 real images: 14 released, about 46 searched."""
+    on = measured("deit_tiny")
+
+    def accuracy(start: str) -> float:
+        found: list[float] = []
+        LsqQat(LsqQatConfig(range_start=start, epochs=2, warmup_epochs=1)).quantize(
+            QuantizationTask(
+                on.backbone,
+                source_of(on.tune),
+                Bits(4, 4),
+                generator=torch.Generator().manual_seed(0),
+                on_epoch=lambda epoch, student: found.append(top1_percent(student, on.report)),
+            )
+        )
+        return found[0]
+
+    searched = accuracy("searched")
+    assert searched > 40
+    assert searched > accuracy("released") + 10
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_not_a_number_ends_up_in_the_range():
 @pytest.mark.parametrize("bits", [3, 4, 8])
 def test_lsq_matches_the_released_code(golden, bits):
     case = golden[f"lsq_qat.act_a{bits}"]
-    y = LsqQuantizer(bits, mode="faithful")(X)
+    y = LsqQuantizer(bits, released_start=True)(X)
     assert y.double().sum().item() == pytest.approx(case["sum"], rel=1e-4)
     assert y.double().abs().sum().item() == pytest.approx(case["abs_sum"], rel=1e-4)
     assert y.flatten()[:8].tolist() == pytest.approx(case["first8"], rel=1e-4, abs=1e-6)
@@ -68,7 +68,7 @@ def test_lsq_matches_the_released_code(golden, bits):
 
 def test_lsq_gradients_match_the_released_code(golden):
     case = golden["lsq_qat.act_a4_gradients"]
-    quantizer = LsqQuantizer(4, mode="faithful")
+    quantizer = LsqQuantizer(4, released_start=True)
     quantizer(X)
     y = quantizer(X + sine((2, 5, 40), 0.05, 1.0, 0.3))
     y.square().sum().backward()
@@ -82,7 +82,7 @@ def test_lsq_gradients_match_the_released_code(golden):
 def test_g_scale_scales_the_gradient_of_the_scale_alone():
     gradients = []
     for g_scale in (1.0, 0.01):
-        quantizer = LsqQuantizer(3, mode="faithful", g_scale=g_scale)
+        quantizer = LsqQuantizer(3, released_start=True, g_scale=g_scale)
         quantizer(X)
         quantizer(3 * X).square().sum().backward()
         gradients.append((quantizer.scale.grad.item(), quantizer.zero_point.grad.item()))
@@ -93,25 +93,24 @@ def test_g_scale_scales_the_gradient_of_the_scale_alone():
 
 
 @pytest.mark.parametrize(
-    ("mode", "softmax", "lowest_value", "levels"),
+    ("unsigned", "lowest_value", "levels"),
     [
-        ("faithful", False, -1.0, signed_grid(4)),
-        ("faithful", False, 0.1, unsigned_grid(4)),
-        ("faithful", True, 1e-6, signed_grid(4)),
-        ("fixed", True, 1e-6, unsigned_grid(4)),
-        ("fixed", False, -1.0, signed_grid(4)),
+        (False, -1.0, signed_grid(4)),
+        (False, 1e-6, signed_grid(4)),
+        (False, 0.1, unsigned_grid(4)),
+        (True, 1e-6, unsigned_grid(4)),
     ],
 )
-def test_which_levels_the_first_tensor_chooses(mode, softmax, lowest_value, levels):
-    quantizer = LsqQuantizer(4, mode=mode, softmax=softmax)
+def test_which_levels_the_first_tensor_chooses(unsigned, lowest_value, levels):
+    quantizer = LsqQuantizer(4, unsigned=unsigned)
     quantizer(torch.tensor([lowest_value, 1.0]))
     assert quantizer.parameters_now()[2] == levels
 
 
 @given(bits=st.integers(2, 8), values=st.lists(st.floats(-100, 100, width=32), min_size=2, max_size=30))
-def test_fixed_mode_keeps_zero_and_is_at_least_as_close_as_min_max(bits, values):
+def test_least_squares_keep_zero_and_are_at_least_as_close_as_min_max(bits, values):
     x = torch.tensor(values)
-    quantizer = LsqQuantizer(bits, mode="fixed")
+    quantizer = LsqQuantizer(bits)
     error = (quantizer(x) - x).square().mean()
     low, high = min(0.0, *values), max(0.0, *values)
     step = (high - low) / (2**bits - 1)
@@ -119,16 +118,16 @@ def test_fixed_mode_keeps_zero_and_is_at_least_as_close_as_min_max(bits, values)
     assert quantizer(torch.zeros(1)).item() == 0.0
 
 
-def test_fixed_mode_cuts_an_outlier_that_min_max_would_follow():
+def test_least_squares_cut_an_outlier_that_min_max_would_follow():
     x = torch.cat([torch.linspace(-1, 1, 10_000), torch.tensor([30.0])])
     scale, _ = least_squares_range(x, signed_grid(4))
     assert scale < 31 / 15 / 2
 
 
-@pytest.mark.parametrize("mode", ["fixed", "faithful"])
+@pytest.mark.parametrize("released", [False, True])
 @pytest.mark.parametrize("value", [0.0, 2.0, -2.0])
-def test_a_constant_first_tensor_gives_finite_values_and_gradients(mode, value):
-    quantizer = LsqQuantizer(4, mode=mode)
+def test_a_constant_first_tensor_gives_finite_values_and_gradients(released, value):
+    quantizer = LsqQuantizer(4, released_start=released)
     x = torch.full((3,), value, requires_grad=True)
     quantizer(x)
     y = quantizer(x + 1)
@@ -141,11 +140,8 @@ def test_a_constant_first_tensor_gives_finite_values_and_gradients(mode, value):
 @pytest.mark.parametrize(
     ("started", "fresh"),
     [
-        (
-            lambda: LsqQuantizer(4, mode="fixed", softmax=True),
-            lambda: LsqQuantizer(4, mode="fixed", softmax=True),
-        ),
-        (lambda: LsqQuantizer(4, mode="faithful"), lambda: LsqQuantizer(4, mode="faithful")),
+        (lambda: LsqQuantizer(4, unsigned=True), lambda: LsqQuantizer(4, unsigned=True)),
+        (lambda: LsqQuantizer(4, released_start=True), lambda: LsqQuantizer(4, released_start=True)),
         (lambda: MinMaxQuantizer(4), lambda: MinMaxQuantizer(4)),
     ],
 )
@@ -167,7 +163,7 @@ def test_a_quantizer_that_has_run_forgets_its_constants_when_another_state_is_lo
 
 
 def test_a_quantizer_started_under_inference_mode_can_be_trained():
-    quantizer = LsqQuantizer(4, mode="fixed")
+    quantizer = LsqQuantizer(4)
     with torch.inference_mode():
         quantizer(X)
     quantizer(X).sum().backward()
@@ -175,7 +171,7 @@ def test_a_quantizer_started_under_inference_mode_can_be_trained():
 
 
 def test_a_quantizer_may_start_while_frozen():
-    model = nn.Sequential(LsqQuantizer(4, mode="faithful"))
+    model = nn.Sequential(LsqQuantizer(4, released_start=True))
     with frozen(model):
         inside = model(X)
     assert torch.equal(model(X), inside)
