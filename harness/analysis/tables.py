@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from harness.analysis.analysing import Analysis, image_row
 from harness.analysis.measuring import PATCHES, TOP, WHOLE, Dependence, StudentFacts, View
+from results.figures import MISSING, fixed
 
 _KEPT = 0.25
 """Share of the patches in the tables; all of `measuring.KEPT_SHARES` are in the plots, csv and json."""
@@ -148,7 +149,7 @@ def _percent(share: float) -> str:
 
 
 def _nats(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+    return MISSING if value is None else fixed(value, 2)
 
 
 def footnotes(analysis: Analysis) -> Iterator[str]:

@@ -9,8 +9,19 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness.analysis.measuring import Agreement, ImageFacts, StudentFacts
-from harness.analysis.report import Analysis, render
+from harness.analysis.analysing import Analysis
+from harness.analysis.measuring import (
+    KEPT_SHARES,
+    PATCHES,
+    WHOLE,
+    Answers,
+    Dependence,
+    ImageFacts,
+    Margin,
+    StudentFacts,
+    View,
+)
+from harness.analysis.report import render
 from harness.cli import catalogue, doctor, listing
 from harness.cli.plan import print_plan
 from harness.cli.tuning_report import print_tuned
@@ -115,16 +126,19 @@ def test_the_doctor(monkeypatch, width):
 
 def analysis_of(names: list[str]) -> Analysis:
     point = "blocks.11.attention.projection.input"
+    answers = Answers(98.75, 0.0004, 1.5)
+    views = (WHOLE, *(View(share, patches) for share in KEPT_SHARES for patches in PATCHES))
+    margins = tuple(
+        Margin(share, over, -12.5, 3.25) for share in KEPT_SHARES for over in ("random", "bottom")
+    )
+    dependence = Dependence(dict.fromkeys(views, answers), margins)
     images = {
-        name: ImageFacts((0.123, 0.456, 1.0), {point: (-1.5, 1234.5 * (place + 1))})
+        name: ImageFacts(
+            (0.123, 0.456, 1.0), ((0.25, 0.75),), dependence, 2.25, {point: (-1.5, 1234.5 * (place + 1))}
+        )
         for place, name in enumerate(names)
     }
-    kept = [
-        (1.0, "all"),
-        *((share, part) for part in ("informative", "background") for share in (0.1, 0.25, 0.5)),
-    ]
-    parts = tuple(Agreement(share, part, 98.75, 0.0004) for share, part in kept)
-    facts = {name: StudentFacts((0.1234, 0.25), parts) for name in names}
+    facts = {name: StudentFacts((0.1234, 0.25), dependence) for name in names}
     settings = {
         "backbone": "digits_vit", "bits": "w3a3", "engine": "lsq_qat", "budget": "smoke", "seed": 0,
         "measured_images": 128,
@@ -137,7 +151,8 @@ def test_analyses(monkeypatch, width):
     console = Recording(width)
     text = render(analysis_of(["real_data", LONG, "psaq_vit"]), "table", console)
     check(console, text)
-    assert "98.8 / <0.01" in text or width == 40
+    assert "-12.5 ±3.2" in text or width < 80
+    assert "<0.01" in text or width == 40
 
 
 @WIDTHS
