@@ -6,8 +6,9 @@ weights ignore costs nothing. Behind a linear layer the error of each token coun
 output, since whoever reads it norms each token first; so a few massive tokens do not decide for all.
 
 Candidates cut the ends of [min, max], which holds zero, at shares of their distance from zero: first both
-ends together, then each by itself. A batch is searched from the first layer to the last, so that what comes
-later sees its inputs as quantized as they will be; ends are averaged over batches.
+ends together, with RepQ-ViT's percentiles beside them, then each by itself. A batch is searched from the
+first layer to the last, so that what comes later sees its inputs as quantized as they will be; ends are
+averaged over batches.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from methods.quantization.fake_quantize import Grid, fake_quantize
 from methods.quantization.layers import QuantizedConv2d, QuantizedLinear, QuantizedMatMul
 from methods.quantization.lsq import LsqQuantizer, parameters_of
+from methods.quantization.percentile import tail_quantiles
 
 SHARES = tuple(2 ** (-k / 2) for k in range(9))
 """Cuts as shares of an end's distance from zero: 1 to 1/16."""
@@ -32,7 +34,7 @@ _ATTENTION_ROWS = 1024
 """Rows of a matrix product's first factor, spread evenly over a few of the batch's images."""
 _ATTENTION_IMAGES = 4
 _VALUES = 500_000
-"""Values of a convolution's input."""
+"""Values of a tensor that percentiles are taken of, and that a convolution's candidates are compared on."""
 
 Quantized = Callable[[Tensor], Tensor]
 """A quantizer under one candidate range."""
@@ -73,7 +75,8 @@ def best_ends(x: Tensor, grid: Grid, error_of: ErrorOf) -> Ends:
         costs = torch.stack([error_of(_quantized_by(ends, grid)) for ends in candidates])
         return candidates[int(costs.nan_to_num(torch.inf).argmin())]
 
-    chosen = best([Ends(share * whole.low, share * whole.high) for share in SHARES])
+    shrunk = [Ends(share * whole.low, share * whole.high) for share in SHARES]
+    chosen = best([*shrunk, *_percentiles(x)])
     chosen = best([chosen, *(Ends(chosen.low, share * whole.high) for share in SHARES)])
     return best([chosen, *(Ends(share * whole.low, chosen.high) for share in SHARES)])
 
@@ -146,6 +149,15 @@ def _every(x: Tensor, count: int) -> Tensor:
         return x
     # In float32 the last of more than 16 million entries would be rounded past the end.
     return x[torch.linspace(0, len(x) - 1, count, dtype=torch.float64).long().to(x.device)]
+
+
+def _percentiles(x: Tensor) -> list[Ends]:
+    """The ends beyond which 0.1, 0.01 and 0.001 % of the values lie, zero within."""
+    lows, highs = tail_quantiles(_every(x.flatten(), _VALUES)[None])
+    return [
+        Ends(low.clamp(max=0.0), high.clamp(min=0.0))
+        for low, high in zip(lows[:, 0], highs[:, 0], strict=True)
+    ]
 
 
 def _quantized_by(ends: Ends, grid: Grid) -> Quantized:
