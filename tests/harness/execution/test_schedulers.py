@@ -151,12 +151,12 @@ def test_more_than_the_cluster_has_is_refused(ray_scheduler, context):
 @pytest.mark.ray
 def test_a_lost_ray_is_started_anew_once_and_its_stages_run_again(ray_scheduler, context, monkeypatch):
     """Only the news of the loss is made up: that Ray is stopped in mid-stage, and another one started."""
-    store, first, last = open_store(context.store), stage("first"), stage("last", "sleeps", seconds=3)
+    store, first = open_store(context.store), stage("first")
+    last = dataclasses.replace(stage("last", "sleeps", seconds=3), after=(first.key,))
     losses, notices = iter(["raylet"]), []
 
     def lost(self):
-        under_way = store.progress(last.key) is not None
-        return next(losses, "") if under_way else ""
+        return next(losses, "") if runs_of(store, "last") else ""
 
     monkeypatch.setattr(LocalRay, "lost", lost)
     before = signal.getsignal(signal.SIGTERM)
