@@ -72,7 +72,9 @@ def test_the_analysis_tells_of_the_method(folder):
     (command,) = [text for text in blocks("sh") if "harness analyze" in text]
     done = harness(folder, *shlex.split(command)[1:], *SHORT)
     assert done.returncode == 0, done.stderr
-    assert len(re.findall(r"^ focus +\d", done.stdout, re.MULTILINE)) == 3
+    assert (
+        len(re.findall(r"^ focus +\d", done.stdout, re.MULTILINE)) == 4
+    )  # attention, two of students, ranges
     assert (folder / "analysis" / "sparsity.png").is_file()
 
 

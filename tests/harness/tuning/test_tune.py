@@ -478,8 +478,11 @@ def test_two_processes_share_a_study(folder):
         ),
         (["--method", "planted_dots", "--bits", "w4a4,w8a8"], "a search is about one bits"),
         (["--method", "planted_dots", "--study", "a b"], "letters, digits"),
-        (["--method", "planted_dots", "--study", ".."], "--study ..: at most 120 letters"),
-        (["--method", "planted_dots", "--study", "journal.log"], "--study journal.log: at most 120 letters"),
+        (["--method", "planted_dots", "--study", ".."], "--study '..': a name does not begin with"),
+        (
+            ["--method", "planted_dots", "--study", "journal.log"],
+            "this name is that of another file",
+        ),
         (["--method", "planted_dots", "--seed", "-1"], "--seed -1: from 0 to 2147483647"),
         (
             ["--method", "planted_dots", "--probe", "image_folder"],
