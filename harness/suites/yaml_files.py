@@ -22,6 +22,7 @@ _MOST_VALUES = 20_000
 """Values of a file with every alias written out."""
 _MOST_LEVELS = 20
 _LONGEST_KEY = 200
+_ODD = "a value is not what its tag says"
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -78,7 +79,8 @@ def parse_yaml(path: Path) -> YamlFile:
     except Exception as error:  # PyYAML raises plain ValueErrors and AttributeErrors on odd scalars
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
-        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        said = getattr(error, "problem", None) or (error if isinstance(error, ValueError) else _ODD)
+        problem = " ".join(str(said).split())
         return YamlFile(None, {}, (f"{name}{where}: not valid YAML: {shown(problem)}",))
     return YamlFile(data, lines, tuple(f"{name}:{line}: {fault}" for fault, line in twice))
 

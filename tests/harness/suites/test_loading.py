@@ -58,6 +58,7 @@ def test_a_value_that_is_no_yaml_is_one_sentence(tmp_path, value):
     (sentence,) = faults(tmp_path, f"{GOOD}seeds: [{value}]\n").splitlines()
     assert sentence.startswith("mine.yaml")
     assert "not valid YAML" in sentence
+    assert "NoneType" not in sentence
 
 
 def test_a_file_in_another_encoding_is_one_sentence(tmp_path):
