@@ -27,6 +27,11 @@ def shown(value: object) -> str:
     text = _text(value)
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]}...{text[3 - _LONGEST // 2 :]}"
+    return escaped(text)
+
+
+def escaped(text: str) -> str:
+    """The text on one line, with what cannot be printed written as Python escapes it."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

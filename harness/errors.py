@@ -13,6 +13,8 @@ import contextlib
 import re
 from collections.abc import Iterator, Sequence
 
+from backbones.names import escaped
+
 _TERMINAL_SEQUENCES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours, movements
     r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)"  # titles, links
@@ -46,11 +48,7 @@ class UsageError(HarnessError):
     @classmethod
     def of(cls, faults: Sequence[str]) -> UsageError:
         """One error for several faults, each on its own line, whatever a user's path in it holds."""
-        return cls("\n".join(map(_on_one_line, faults)))
-
-
-def _on_one_line(sentence: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in sentence)
+        return cls("\n".join(map(escaped, faults)))
 
 
 class ArtifactError(HarnessError):

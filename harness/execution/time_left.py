@@ -137,15 +137,15 @@ class TimeLeft:
     def _is_ready(self, stage: Stage) -> bool:
         if stage.key in self._running or stage.key in self._later:
             return False
-        return not any(parent in self._open for parent in _parents(stage))
+        return not any(parent in self._open for parent in stage.awaited)
 
     def _simulated(self, seconds: Mapping[str, float]) -> float:
         """When the last open stage ends if as many run at once as there are slots, each after its parents."""
         order = {key: place for place, key in enumerate(self._open)}
-        awaited = {key: sum(p in order for p in _parents(stage)) for key, stage in self._open.items()}
+        awaited = {key: sum(p in order for p in stage.awaited) for key, stage in self._open.items()}
         children: dict[str, list[str]] = {key: [] for key in order}
         for key, stage in self._open.items():
-            for parent in _parents(stage):
+            for parent in stage.awaited:
                 if parent in children:
                     children[parent].append(key)
         running = [(seconds[key], key) for key in self._running if key in order]
@@ -162,7 +162,3 @@ class TimeLeft:
                 if not awaited[child]:
                     heapq.heappush(ready, order[child])
         return now
-
-
-def _parents(stage: Stage) -> tuple[str, ...]:
-    return (*stage.parents.values(), *stage.after)

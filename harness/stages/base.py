@@ -43,6 +43,11 @@ class Stage:
     after: tuple[str, ...] = ()
     """Keys that must be there first although they do not enter the answer."""
 
+    @property
+    def awaited(self) -> tuple[str, ...]:
+        """Keys of all stages that have to be done before this one starts."""
+        return (*self.parents.values(), *self.after)
+
     def timing_name(self, device: str) -> str:
         """Stages with this name take about as long as each other, on one kind of device."""
         who = self.settings.get("engine") or self.settings.get("synthesizer") or self.settings.get("task")

@@ -65,7 +65,7 @@ class ArtifactFolder:
         """Raise ArtifactError unless the artifact is there, Damaged unless it is whole and unaltered."""
         body = self._body(key)
         data = self._folder(key) / "data.safetensors"
-        if not data.is_file() or _sha256(data) != body.get("data_sha256"):
+        if not data.is_file() or _sha256(data) != body["data_sha256"]:
             raise Damaged.at(data)
 
     def holds(self, key: str) -> bool:

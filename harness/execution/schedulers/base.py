@@ -100,7 +100,7 @@ class Progression:
 
     def _start_ready(self) -> Stage | None:
         for key, stage in self._waiting.items():
-            if not any(p in self._waiting or p in self._running for p in _parents(stage)):
+            if not any(p in self._waiting or p in self._running for p in stage.awaited):
                 self._running[key] = self._waiting.pop(key)
                 self._on_event(Event("started", stage))
                 return stage
@@ -116,7 +116,7 @@ class Progression:
     def _skip_dependents(self, failed: Stage, result: StageResult) -> None:
         lost = {failed.key}
         for key, stage in list(self._waiting.items()):
-            if lost.intersection(_parents(stage)):
+            if lost.intersection(stage.awaited):
                 lost.add(key)
                 del self._waiting[key]
                 reason = f"{failed.kind} {result.status.replace('_', ' ')}: {result.reason}"
@@ -125,7 +125,3 @@ class Progression:
     def _note(self, stage: Stage, result: StageResult) -> None:
         self.results[stage.key] = result
         self._on_event(Event("ended", stage, result))
-
-
-def _parents(stage: Stage) -> tuple[str, ...]:
-    return (*stage.parents.values(), *stage.after)
