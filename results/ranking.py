@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from results.grouping import Row
 from results.record import Record
-from results.statistics import holm, mcnemar, paired_bootstrap, unpack_outcomes, unpack_scores
+from results.statistics import Interval, holm, mcnemar, paired_bootstrap, unpack_outcomes, unpack_scores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +28,18 @@ class Standing(NamedTuple):
     """p-value of the paired test against the group's best row, Holm-corrected; None for the best itself."""
     test: str
     """`mcnemar` (right and wrong, one seed each), `bootstrap` (several seeds, or scores), or empty."""
+
+
+class Comparison(NamedTuple):
+    """How one row did beside another on the same images."""
+
+    metric: str
+    difference: float
+    """Mean over images and seeds of the first minus the second, in points of 100."""
+    interval: Interval
+    """95 %, in the same unit, from a bootstrap over images and, where there are several, seeds."""
+    p_value: float
+    """Two-sided, of this test alone."""
 
 
 def standings(rows: Sequence[Row]) -> dict[int, Standing]:
@@ -87,6 +99,20 @@ def _compare(row: Row, best: Row) -> tuple[str, float] | None:
         return "mcnemar", mcnemar(first[0], second[0]).p_value
     generator = np.random.default_rng(_BOOTSTRAP_SEED)
     return "bootstrap", paired_bootstrap(first, second, generator=generator).p_value
+
+
+def compared(row: Row, other: Row) -> Comparison | None:
+    """The paired comparison of two rows; None where outcomes were not kept, or are those of other images."""
+    import numpy as np
+
+    if row.first.samples_digest != other.first.samples_digest:
+        return None
+    first, second, test = _outcomes(row), _outcomes(other), _compare(row, other)
+    if first is None or second is None or test is None:
+        return None
+    drawn = paired_bootstrap(first, second, generator=np.random.default_rng(_BOOTSTRAP_SEED))
+    low, high = drawn.interval
+    return Comparison(row.first.metric, 100 * drawn.difference, Interval(100 * low, 100 * high), test[1])
 
 
 def _outcomes(row: Row) -> np.ndarray | None:

@@ -121,6 +121,15 @@ class Tracker:
                 client.log_artifact(parent, str(file))
             client.set_terminated(parent, "FINISHED")
 
+    def log_verdict(self, study: str, metrics: Mapping[str, float], sentence: str, settings: Path) -> None:
+        """Log what the final comparison said of a search's settings to its run. Raises TrackingError."""
+        parent = self.open_search(study, {})
+        with self._session() as client:
+            for name, value in metrics.items():
+                client.log_metric(parent, _legal(name), value)
+            client.set_tag(parent, "verdict", _shown(sentence))
+            client.log_artifact(parent, str(settings))
+
     def _log_one(self, client: MlflowClient, record: Record, suite_tag: str) -> bool:
         filter_string = f"tags.trial = '{record.trial}' and tags.listed_as = '{_listed_as(record)}'"
         earlier = self._search(client, filter_string)

@@ -23,7 +23,14 @@ from harness.planning.request import Machine, Places, Request, Rows, option
 from harness.planning.session import open_workbench
 from harness.tuning.options import TuneOptions
 from harness.tuning.preparation import option_faults
-from harness.tuning.tune import final_suite, measure_final, tune_method, write_suite
+from harness.tuning.tune import (
+    final_suite,
+    measure_final,
+    track_verdicts,
+    tune_method,
+    verdicts_of,
+    write_suite,
+)
 from results.tracking import TrackingError
 
 if TYPE_CHECKING:
@@ -126,14 +133,16 @@ def _tune(
     name = f"{builder.suite.name}-tuned" if options.equally else f"{found[0].study}-final"
     suite = final_suite(builder.suite, found, options.final_seeds, name)
     session, outcome = measure_final(suite, request, scheduler, console, with_anchors=options.equally)
+    path = context.store / "studies" / f"{name}.yaml"
+    write_suite(path, suite)
+    said = verdicts_of(found, suite, outcome.records)
     try:
         tracker.log(outcome.records, suite.name)
+        track_verdicts(found, said, tracker)
     except TrackingError as error:
         untracked = str(error)
     print_board(outcome, console)
-    path = context.store / "studies" / f"{name}.yaml"
-    write_suite(path, suite)
-    print_closing(session, path, found, tracker.shown_uri, console)
+    print_closing(session, path, found, said, tracker.shown_uri, console)
     _raise_untracked(untracked, context.store)
     return outcome.all_good
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from harness.execution.run import RunOutcome
 from harness.planning.session import Session
 from harness.reporting.leaderboard import board_of
 from harness.tuning.tune import Tuned
+from harness.tuning.verdict import Verdict
 from results.figures import fixed, setting
 from results.renderers import render
 from results.tables import Column, FittedTable
@@ -44,15 +46,43 @@ def print_tuned(tuned: Tuned, console: Console) -> None:
     for dimension in tuned.space.dimensions:
         share = tuned.shares.get(dimension.name)
         best = tuned.best.get(dimension.name, dimension.default)
-        importance = "" if share is None else fixed(share, 2)
+        importance = "" if share is None else f"{fixed(share.mean, 2)} ± {fixed(share.std, 2)}"
         table.add(dimension.name, setting(dimension.default), setting(best), importance)
     console.print(table)
     lines = [
-        *(["importance: share in the spread of the first objective (PED-ANOVA)"] if tuned.shares else []),
+        _about_importance(tuned),
+        *_optimism(tuned, objectives[0]),
         *(f"Pareto front: try {p['number']}, {_valued(objectives, p['values'])}" for p in tuned.front),
     ]
     for line in lines:
-        console.print(line, markup=False)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _about_importance(tuned: Tuned) -> str:
+    if tuned.shares:
+        return (
+            "importance: share in the spread of the first objective (PED-ANOVA), ± its deviation over "
+            "resamples of the tries"
+        )
+    return f"importance: told from {tuned.least_for_shares} finished tries on"
+
+
+def _optimism(tuned: Tuned, objective: str) -> list[str]:
+    """How the chosen settings fared when they were scored again; the luck of the best of many tries."""
+    if tuned.selection is None:
+        return []
+    selection = tuned.selection
+    scorings = len(selection.again[selection.chosen])
+    return [
+        f"try {selection.chosen} scored {objective} {fixed(selection.searched, 2)} while searching and "
+        f"{fixed(selection.mean, 2)} on further seeds ({scorings} scorings): the search was "
+        f"{_direction(selection.optimism)}"
+    ]
+
+
+def _direction(optimism: float) -> str:
+    amount = fixed(abs(optimism), 2)
+    return f"too hopeful by {amount}" if optimism >= 0 else f"too cautious by {amount}"
 
 
 def print_board(outcome: RunOutcome, console: Console) -> None:
@@ -62,14 +92,22 @@ def print_board(outcome: RunOutcome, console: Console) -> None:
         console.print(f"note: {note}", markup=False)
 
 
-def print_closing(session: Session, path: Path, found: list[Tuned], uri: str, console: Console) -> None:
-    """Say what was compared, on what, and where the best settings and the comparison are kept."""
+def print_closing(
+    session: Session,
+    path: Path,
+    found: list[Tuned],
+    said: Mapping[str, Verdict],
+    uri: str,
+    console: Console,
+) -> None:
+    """Say what was compared, on what, how it ended, and where settings and comparison are kept."""
     seeds = ", ".join(map(str, session.suite.seeds))
     lines = [
         f"Compared on the report split with seeds {seeds}; the search scored its tries on "
         f"{found[0].facts['split']} and other seeds.",
+        *(f"{method}: {verdict.sentence}" for method, verdict in said.items()),
         *(
-            f"Best settings of {t.space.method}: {t.folder / 'best.yaml'}"
+            f"Settings found for {t.space.method}: {t.folder / 'best.yaml'}"
             for t in found
             if t.best is not None
         ),

@@ -6,15 +6,17 @@ What cannot be read becomes a fault of the draft. Whether the changed suite make
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
-from backbones.names import shown
+from backbones.names import escaped, shown
 from harness.suites.draft import Draft
 from harness.suites.loading import TunedFile
 from harness.suites.suite import ANCHORS, Overrides, merged
 from methods.bits import Bits
 from tasks.registry import get_task, task_names
+
+_LONGEST_VERDICT = 400
 
 
 def without_labels(draft: Draft, data: Container[str]) -> Draft:
@@ -64,7 +66,19 @@ def narrowed(draft: Draft, choices: Mapping[str, Sequence[str]]) -> Draft:
 def with_tuned(draft: Draft, file: TunedFile) -> Draft:
     """The suite with the settings that a search found, and how it found them."""
     changed = _overridden(draft, file.overrides, file.origin).faulty(file.faults)
-    return changed.changed({}, tuned={**draft.suite.tuned, **file.tuned})
+    changed = changed.changed({}, tuned={**draft.suite.tuned, **file.tuned})
+    return dataclasses.replace(changed, notes=(*changed.notes, *_doubts(file)))
+
+
+def _doubts(file: TunedFile) -> Iterator[str]:
+    """A sentence for each method whose settings were not measured to be better than its defaults."""
+    for method, facts in file.tuned.items():
+        if "verdict" not in facts:
+            yield f"{file.origin}: no verdict: {shown(method)} was not compared with its defaults to the end"
+        elif facts.get("recommended") != "these settings":
+            said = facts["verdict"]
+            verdict = escaped(said[:_LONGEST_VERDICT]) if isinstance(said, str) else shown(said)
+            yield f"{file.origin}: {shown(method)}: {verdict}"
 
 
 def with_assignments(draft: Draft, assignments: Sequence[str]) -> Draft:

@@ -6,6 +6,7 @@ Starts no work; what has to be made before the first try is named here and made 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import re
@@ -27,6 +28,7 @@ from harness.tuning import studies
 from harness.tuning.objectives import DIRECTIONS, AgreementWatch, TaskWatch, parse_objectives, quality_of
 from harness.tuning.options import TuneOptions
 from harness.tuning.search import Limits, Subject
+from harness.tuning.selection import SHARE, kept_back
 from harness.tuning.space import Space, declared_space
 from harness.tuning.storage import open_storage
 from methods.registry import UnknownName, get_method
@@ -44,6 +46,7 @@ PROBES = ("fdd", "psaq_vit")
 """Methods whose images measure agreement, the first that supports the backbone. On 37 students of two
 searches at W3A3 on digits, agreement on FDD's images ranked them most like their accuracy (Spearman 0.70 and
 0.88), before MimiQ's (0.64, 0.83), SMI's (0.51, 0.59), PSAQ-ViT's (0.54, 0.43) and noise (0.24, 0.55)."""
+_FINAL_SEEDS = 3
 _MOST_GRID_POINTS = 10_000
 _HIGHEST_SEED = 2**31 - 1
 """Samplers take 32 bits; what is left above is for the processes that join a study."""
@@ -81,12 +84,31 @@ class Preparation:
         return "synthetic images" if self.subject.probe else "tune"
 
     @property
+    def kept_back(self) -> int:
+        """Scorings of the budget that are kept for the finalists; a Pareto front has none to choose from."""
+        return kept_back(self.options.trials) if len(self.subject.objectives) == 1 else 0
+
+    @property
     def limits(self) -> Limits:
-        """When to stop asking; a grid ends with its points."""
+        """When to stop asking: before what is kept back for the finalists, a grid with its points."""
         options = self.options
-        trials = min(options.trials, len(self.grid) + 1) if self.grid else options.trials
+        trials = options.trials - self.kept_back
+        seconds = options.seconds
+        if seconds is not None and self.kept_back:
+            seconds *= 1 - SHARE
         jobs = options.jobs or max(1, cores() // self.context.threads)
-        return Limits(trials, options.seconds, jobs)
+        return Limits(min(trials, len(self.grid) + 1) if self.grid else trials, seconds, jobs)
+
+    def further_seeds(self, scoring: int) -> tuple[int, ...]:
+        """Seeds of the finalists' scoring of that index: none of a try, of another scoring or of the end."""
+        count, used = len(self.subject.seeds), {*self.subject.seeds, *self.final_seeds, PROBE_SEED}
+        unused = (seed for seed in itertools.count() if seed not in used)
+        return tuple(itertools.islice(unused, scoring * count, (scoring + 1) * count))
+
+    @property
+    def final_seeds(self) -> tuple[int, ...]:
+        """Seeds with which the default and the chosen settings are compared at the end."""
+        return tuple(self.options.final_seeds) or fresh_seeds(self.subject.seeds)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -119,11 +141,17 @@ class Preparation:
             self.storage,
             self.name,
             self.facts,
-            [DIRECTIONS[name] for name in self.subject.objectives],
+            {name: DIRECTIONS[name] for name in self.subject.objectives},
             sampler=lambda before: studies.make_sampler(options.sampler, options.seed + 1000 * before, jobs),
             pruner=studies.make_pruner("none" if several else options.pruner or "median", reports),
             resume=options.resume,
         )
+
+
+def fresh_seeds(used: Sequence[int]) -> tuple[int, ...]:
+    """Three seeds that no try was scored with: the best of many tries is partly luck with its seed."""
+    candidates = (seed for seed in range(len(used) + _FINAL_SEEDS) if seed not in used)
+    return tuple(list(candidates)[:_FINAL_SEEDS])
 
 
 def prepare(request: Request, options: TuneOptions) -> Preparation:

@@ -42,7 +42,7 @@ def open_study(
     storage: BaseStorage,
     name: str,
     subject: Mapping[str, Any],
-    directions: Sequence[Literal["minimize", "maximize"]],
+    objectives: Mapping[str, Literal["minimize", "maximize"]],
     *,
     sampler: Callable[[int], BaseSampler],
     pruner: BasePruner,
@@ -50,14 +50,16 @@ def open_study(
 ) -> Study:
     """A new study, or with `resume` the one of that name; raises UsageError when that cannot be.
 
-    `subject` says what is searched, in plain JSON; a study of another subject is refused. `sampler` is told
-    how many processes searched before: this one must not draw the same random settings again.
+    `objectives` are the names of what is minimised or maximised, as Optuna's dashboard shows them. `subject`
+    says what is searched, in plain JSON; a study of another subject is refused. `sampler` is told how many
+    processes searched before: this one must not draw the same random settings again.
     """
     import optuna
 
+    directions = list(objectives.values())
     try:
         study = optuna.create_study(
-            storage=storage, study_name=name, directions=list(directions), sampler=sampler(0), pruner=pruner
+            storage=storage, study_name=name, directions=directions, sampler=sampler(0), pruner=pruner
         )
     except optuna.exceptions.DuplicatedStudyError:
         study = optuna.load_study(storage=storage, study_name=name, pruner=pruner)
@@ -70,6 +72,9 @@ def open_study(
             ) from None
     if SUBJECT not in study.user_attrs:
         study.set_user_attr(SUBJECT, dict(subject))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # marked experimental
+        study.set_metric_names(list(objectives))
     return study
 
 

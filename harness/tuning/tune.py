@@ -20,23 +20,25 @@ from harness.store.files import write_text
 from harness.suites.suite import TUNED, Suite
 from harness.tuning import outcome as found
 from harness.tuning import studies
+from harness.tuning.finalists import choose
 from harness.tuning.objectives import DIRECTIONS
 from harness.tuning.options import TuneOptions
 from harness.tuning.ownership import Owners, asking
-from harness.tuning.preparation import Preparation, prepare
+from harness.tuning.preparation import Preparation, fresh_seeds, prepare
 from harness.tuning.search import Ended, Search, plan_of
+from harness.tuning.selection import Selection
 from harness.tuning.space import Space
 from harness.tuning.try_log import TryLog
+from harness.tuning.verdict import Verdict, verdicts
 from harness.tuning.view import SearchView
 from results.record import Record
+from results.statistics import Spread
 from results.tracking import Tracker
 
 if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial
     from rich.console import Console
-
-_FINAL_SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,12 @@ class Tuned:
     """The same for the settings before the search; None where that trial has no value."""
     front: tuple[Mapping[str, Any], ...] = ()
     """Number, values and settings of every trial on the Pareto front; empty for one objective."""
-    shares: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """Setting -> its share in the spread of the first objective."""
+    shares: Mapping[str, Spread] = dataclasses.field(default_factory=dict)
+    """Setting -> its share in the spread of the first objective; empty where too few tries finished."""
+    least_for_shares: int = 0
+    """Finished tries below which no share is told."""
+    selection: Selection | None = None
+    """How the finalists fared on further seeds; None where none were scored again."""
     seconds: float = 0.0
     """Seconds that all processes have searched."""
     trials_before: int = 0
@@ -85,6 +91,7 @@ def tune_method(
         log = _try_log(prepared, study, owners, tracker, console)
         log.open()
         _run_tries(prepared, study, owners, log, scheduler, console)
+        choose(prepared, study, scheduler, console)
         tuned = _written(prepared, study)
         values = {f"best/{n}": v for n, v in zip(prepared.subject.objectives, tuned.values, strict=False)}
         log.close(values, tuned.folder)
@@ -181,28 +188,48 @@ def _written(prepared: Preparation, study: Study) -> Tuned:
     facts |= {"equally": True} if prepared.options.equally else {}
     found.write_trials(folder / "trials.csv", study, space, objectives)
     best, default = found.best_of(study), found.default_of(study)
-    if not best:
+    if best is None:
         return Tuned(space, prepared.name, folder, None, facts)
     shares = found.importances(study)
-    found.write_best(folder / "best.yaml", space, best[0].params, facts)
+    found.write_best(folder / "best.yaml", space, best.params, facts)
     found.write_importances(folder / "importances.csv", shares)
     found.write_plots(folder, study, objectives, shares)
     return Tuned(
         space=space,
         study=prepared.name,
         folder=folder,
-        best=best[0].params,
+        best=best.params,
         facts=facts,
-        values=tuple(best[0].values),
+        values=tuple(best.values),
         default_values=tuple(default.values) if default else None,
-        front=tuple(map(_point, best)) if len(objectives) > 1 else (),
+        front=tuple(map(_point, found.best_first(study))) if len(objectives) > 1 else (),
         shares=shares,
+        least_for_shares=found.least_for_importances(study),
+        selection=found.selection_of(study),
         seconds=studies.seconds_used(study),
     )
 
 
 def _point(trial: FrozenTrial) -> dict[str, Any]:
     return {"number": trial.number, "values": tuple(trial.values), "settings": dict(trial.params)}
+
+
+def verdicts_of(tuned: Sequence[Tuned], suite: Suite, records: Sequence[Record]) -> dict[str, Verdict]:
+    """Method -> whether its settings were measured to be better; each best.yaml says so from now on."""
+    chosen = {one.space.method: one for one in tuned if one.best is not None}
+    differ = {method: one.best != one.space.defaults for method, one in chosen.items()}
+    said = verdicts(records, differ, suite.seeds)
+    for method, one in chosen.items():
+        facts = {**one.facts, **said[method].facts}
+        found.write_best(one.folder / "best.yaml", one.space, one.best or {}, facts)
+    return said
+
+
+def track_verdicts(tuned: Sequence[Tuned], said: Mapping[str, Verdict], tracker: Tracker) -> None:
+    """Tell MLflow what was said of each method's settings. Raises TrackingError."""
+    for one in tuned:
+        if verdict := said.get(one.space.method):
+            tracker.log_verdict(one.study, verdict.metrics, verdict.sentence, one.folder / "best.yaml")
 
 
 def final_suite(suite: Suite, tuned: Sequence[Tuned], seeds: Sequence[int], name: str) -> Suite:
@@ -214,12 +241,6 @@ def final_suite(suite: Suite, tuned: Sequence[Tuned], seeds: Sequence[int], name
     }
     chosen = tuple(seeds) or fresh_seeds(suite.seeds)
     return dataclasses.replace(suite, name=name, seeds=chosen, variants={**suite.variants, **variants})
-
-
-def fresh_seeds(used: Sequence[int]) -> tuple[int, ...]:
-    """Three seeds that no try was scored with: the best of many tries is partly luck with its seed."""
-    candidates = (seed for seed in range(len(used) + _FINAL_SEEDS) if seed not in used)
-    return tuple(list(candidates)[:_FINAL_SEEDS])
 
 
 def measure_final(
