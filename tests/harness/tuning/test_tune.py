@@ -425,8 +425,9 @@ def test_through_ray_a_pruned_try_frees_its_worker_within_an_epoch(folder, monke
         "planted_dots: {contrast: false}\nplanted_damage: {damage: {low: 0.0, high: 4.0}, kind: false}\n"
     )
     space = ["--space", str(folder / "space.yaml"), "--set", "planted_damage.epochs=4"]
-    more = ["--trials", "11", "--sampler", "random", "--jobs", "2", "--scheduler", "ray"]
-    invoke(folder, "--method", "planted_dots", *more, *space)
+    more = ["--trials", "15", "--sampler", "random", "--jobs", "2", "--scheduler", "ray"]
+    done = invoke(folder, "--method", "planted_dots", *more, *space)
+    assert done.exit_code == 0, done.output
     rows = trials(folder)
     pruned = [row for row in rows if row["state"] == "pruned"]
     assert pruned
