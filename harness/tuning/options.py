@@ -15,7 +15,9 @@ class TuneOptions:
 
     panel: ClassVar[str] = "How to search"
 
-    trials: int = option(50, "--trials", help="Trials of the study, pruned and failed ones included.", low=1)
+    trials: int = option(
+        50, "--trials", help="Tries of the study, those that score the best few again included.", low=1
+    )
     seconds: float | None = option(
         None,
         "--budget-seconds",

@@ -1,0 +1,162 @@
+"""How well a data-free score ranks students: over the finished tries of the searches that a store holds.
+
+    python -m tests.benchmarks.probes --store STORE --suite digits_w3a3 --image-methods fdd,mimiq,psaq_vit
+
+Prints, as Markdown, Spearman's rank correlation with accuracy on the tuning split: for each method's images
+and each number of them, of agreement (same first answer) and of minus the KL divergence. Tries of all studies
+of one method are ranked together; a search itself sees no label.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from harness.execution.ensure import require
+from harness.execution.schedulers.inline import InlineScheduler
+from harness.planning.request import Machine, Places, Request, Rows
+from harness.stages.agreement import probe_images
+from harness.stages.kinds import is_made
+from harness.stages.rebuild import stored_student, task_of, teacher_of
+from harness.store import open_store
+from harness.tuning.options import TuneOptions
+from harness.tuning.outcome import finished
+from harness.tuning.preparation import PROBE_IMAGES, Preparation, prepare
+from harness.tuning.search import plan_of
+from harness.tuning.studies import SUBJECT
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from backbones import Backbone
+
+_SIZES = (32, 64, 128)
+_SCORES = ("agreement", "-KL")
+
+Name = tuple[str, int, str]
+"""Images of which methods, how many of each, and the score."""
+
+
+def correlations(values: Mapping[Name, Sequence[float]], accuracy: Sequence[float]) -> dict[Name, float]:
+    """Spearman's rank correlation of each score with accuracy; nan where one of them never varies."""
+    from scipy.stats import spearmanr
+
+    return {name: float(spearmanr(scores, accuracy).statistic) for name, scores in values.items()}
+
+
+def scores_of(answers: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> dict[Name, float]:
+    """Every score of one student: logits (n, classes) by the method that made the images."""
+    found = {}
+    for size in _SIZES:
+        for score in _SCORES:
+            single = {name: _score(score, answers[name][:size], teacher[name][:size]) for name in answers}
+            found |= {(name, size, score): value for name, value in single.items()}
+            found["all of them", size, score] = sum(single.values()) / len(single)
+    return found
+
+
+def _score(name: str, student: Tensor, teacher: Tensor) -> float:
+    if name == "agreement":
+        return (student.argmax(-1) == teacher.argmax(-1)).double().mean().item()
+    log_p, log_q = teacher.double().log_softmax(-1), student.double().log_softmax(-1)
+    return -(log_p.exp() * (log_p - log_q)).sum(-1).mean().item()
+
+
+def _prepared(suite: str, store: str, method: str, image_method: str) -> Preparation:
+    request = Request(
+        Rows(suite, methods=(method,)), Places(store=store), Machine(device="cpu", scheduler="inline")
+    )
+    return prepare(request, TuneOptions(probe=image_method))
+
+
+def _images(suite: str, store: str, method: str, image_methods: Sequence[str]) -> dict[str, Tensor]:
+    """Each image method's held-out images, made where the store lacks them."""
+    found = {}
+    for name in image_methods:
+        prepared = _prepared(suite, store, method, name)
+        stage, context = prepared.scored_on, prepared.context
+        require(stage, context, open_store(context.store), InlineScheduler(), Console(stderr=True))
+        found[name] = probe_images(open_store(context.store), stage.key)
+    return found
+
+
+def _students(prepared: Preparation, method: str) -> list[str]:
+    """Keys of the students that the finished tries of this method's studies left in the store."""
+    import optuna
+
+    store = open_store(prepared.context.store)
+    keys: dict[str, None] = {}
+    for name in optuna.get_all_study_names(prepared.storage):
+        study = optuna.load_study(study_name=name, storage=prepared.storage)
+        if study.user_attrs.get(SUBJECT, {}).get("method") != method:
+            continue
+        for trial in finished(study):
+            plan = plan_of(prepared.subject, prepared.space, prepared.builder, trial.params)
+            stages = [plan.stages[one.quantization] for one in plan.trials if one.quantization]
+            keys |= {stage.key: None for stage in stages if is_made(stage, store)}
+    return list(keys)
+
+
+def _answers(model: nn.Module, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    import torch
+
+    with torch.inference_mode():
+        return {name: model(batch) for name, batch in images.items()}
+
+
+def _accuracy(student: nn.Module, teacher: Backbone, prepared: Preparation) -> float:
+    from tasks.base import EvaluationOptions
+
+    task = task_of(prepared.builder.suite.task, prepared.context)
+    outputs = open_store(prepared.context.store).tensors(prepared.subject.reference.key)["outputs"].float()
+    found = task.evaluate(student, teacher, "tune", EvaluationOptions(reference=outputs, batch_size=64))
+    return float(found.metrics[task.primary_metric])
+
+
+def table(columns: Mapping[str, Mapping[Name, float]], counts: Mapping[str, int]) -> str:
+    """A Markdown table: a row per set of images and size, two columns per searched method."""
+    head = [f"`{method}`, {counts[method]} students: {score}" for method in columns for score in _SCORES]
+    lines = [f"| images | each | {' | '.join(head)} |", f"|---|---|{'---|' * len(head)}"]
+    rows = dict.fromkeys((name, size) for found in columns.values() for name, size, _ in found)
+    for name, size in sorted(rows, key=lambda row: (row[0] == "all of them", row)):
+        cells = [f"{found[name, size, score]:.2f}" for found in columns.values() for score in _SCORES]
+        lines.append(f"| {name} | {size} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--store", required=True, help="a store in which searches have ended")
+    parser.add_argument("--suite", required=True, help="the suite that was searched")
+    parser.add_argument("--methods", default="mimiq,maskaq", help="whose searches")
+    parser.add_argument("--image-methods", default="fdd,mimiq,psaq_vit,gaussian_noise", help="whose images")
+    options = parser.parse_args()
+    assert max(_SIZES) <= PROBE_IMAGES
+    image_methods = options.image_methods.split(",")
+    columns, counts = {}, {}
+    for method in options.methods.split(","):
+        images = _images(options.suite, options.store, method, image_methods)
+        prepared = _prepared(options.suite, options.store, method, image_methods[0])
+        store = open_store(prepared.context.store)
+        reference = prepared.subject.reference
+        require(reference, prepared.context, store, InlineScheduler(), Console(stderr=True))
+        teacher = teacher_of(reference, prepared.context)
+        right = _answers(teacher.model, images)
+        values: dict[Name, list[float]] = defaultdict(list)
+        accuracies = []
+        for key in _students(prepared, method):
+            student = stored_student(store, key, teacher)
+            accuracies.append(_accuracy(student, teacher, prepared))
+            for name, value in scores_of(_answers(student, images), right).items():
+                values[name].append(value)
+        columns[method] = correlations(values, accuracies)
+        counts[method] = len(accuracies)
+    print(table(columns, counts))
+
+
+if __name__ == "__main__":
+    main()
