@@ -36,18 +36,17 @@ def print_tuned(tuned: Tuned, console: Console) -> None:
     before = (
         f"; before the search {_valued(objectives, tuned.default_values)}" if tuned.default_values else ""
     )
-    columns = (
-        Column("setting", least=20),
-        Column("before", number=True),
-        Column("best", number=True),
-        Column("importance", number=True, leaves=1),
-    )
+    columns = [Column("setting", least=20), Column("before", number=True), Column("best", number=True)]
+    if tuned.shares:
+        columns.append(Column("importance", number=True, leaves=1))
     table = FittedTable(columns, f"{tuned.study}: best of {count}, {said}{before}")
     for dimension in tuned.space.dimensions:
         share = tuned.shares.get(dimension.name)
         best = tuned.best.get(dimension.name, dimension.default)
-        importance = "" if share is None else f"{fixed(share.mean, 2)} ± {fixed(share.std, 2)}"
-        table.add(dimension.name, setting(dimension.default), setting(best), importance)
+        cells = [dimension.name, setting(dimension.default), setting(best)]
+        if tuned.shares:
+            cells.append("" if share is None else f"{fixed(share.mean, 2)} ± {fixed(share.std, 2)}")
+        table.add(*cells)
     console.print(table)
     lines = [
         _about_importance(tuned),

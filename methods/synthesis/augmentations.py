@@ -57,6 +57,7 @@ def random_colour_shift(images: Tensor, amplitude: float, *, generator: Generato
 
 def random_colour_jitter(images: Tensor, *, generator: Generator) -> Tensor:
     """(v - m) / s with m ~ U(-1, 1) and ln s ~ U(-1, 1) for every channel of every image."""
-    shift, log_scale = torch.rand(2, *images.shape[:2], 1, 1, generator=generator) * 2 - 1
-    jittered: Tensor = (images - shift.to(images.device)) / log_scale.exp().to(images.device)
+    drawn = torch.rand(2, *images.shape[:2], 1, 1, generator=generator) * 2 - 1
+    shift, log_scale = drawn.to(images.device)
+    jittered: Tensor = (images - shift) / log_scale.exp()
     return jittered

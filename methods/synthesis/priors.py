@@ -33,7 +33,8 @@ def total_variation_by_distance(images: Tensor) -> Tensor:
 
 def _sum_of_norms(images: Tensor, *, diagonal_weight: float) -> Tensor:
     norm: Tensor = _DirectionalNorms.apply(images)
-    weights = images.new_tensor([1.0, 1.0, diagonal_weight, diagonal_weight])
+    weights = norm.new_ones(4)
+    weights[2:] = diagonal_weight  # filled where it lies: numbers from the host would make it wait
     return norm @ weights
 
 

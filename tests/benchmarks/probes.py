@@ -66,18 +66,17 @@ def _score(name: str, student: Tensor, teacher: Tensor) -> float:
     return -(log_p.exp() * (log_p - log_q)).sum(-1).mean().item()
 
 
-def _prepared(suite: str, store: str, method: str, image_method: str) -> Preparation:
-    request = Request(
-        Rows(suite, methods=(method,)), Places(store=store), Machine(device="cpu", scheduler="inline")
-    )
+def _prepared(options: argparse.Namespace, method: str, image_method: str) -> Preparation:
+    rows = Rows(options.suite, methods=(method,), assignments=tuple(options.assignments))
+    request = Request(rows, Places(store=options.store), Machine(device="cpu", scheduler="inline"))
     return prepare(request, TuneOptions(probe=image_method))
 
 
-def _images(suite: str, store: str, method: str, image_methods: Sequence[str]) -> dict[str, Tensor]:
+def _images(options: argparse.Namespace, method: str) -> dict[str, Tensor]:
     """Each image method's held-out images, made where the store lacks them."""
     found = {}
-    for name in image_methods:
-        prepared = _prepared(suite, store, method, name)
+    for name in options.image_methods.split(","):
+        prepared = _prepared(options, method, name)
         stage, context = prepared.scored_on, prepared.context
         require(stage, context, open_store(context.store), InlineScheduler(), Console(stderr=True))
         found[name] = probe_images(open_store(context.store), stage.key)
@@ -132,15 +131,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--store", required=True, help="a store in which searches have ended")
     parser.add_argument("--suite", required=True, help="the suite that was searched")
+    parser.add_argument("--set", action="append", default=[], dest="assignments", help="as it was searched")
     parser.add_argument("--methods", default="mimiq,maskaq", help="whose searches")
     parser.add_argument("--image-methods", default="fdd,mimiq,psaq_vit,gaussian_noise", help="whose images")
     options = parser.parse_args()
     assert max(_SIZES) <= PROBE_IMAGES
-    image_methods = options.image_methods.split(",")
     columns, counts = {}, {}
     for method in options.methods.split(","):
-        images = _images(options.suite, options.store, method, image_methods)
-        prepared = _prepared(options.suite, options.store, method, image_methods[0])
+        images = _images(options, method)
+        prepared = _prepared(options, method, options.image_methods.split(",")[0])
         store = open_store(prepared.context.store)
         reference = prepared.subject.reference
         require(reference, prepared.context, store, InlineScheduler(), Console(stderr=True))
