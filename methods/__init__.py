@@ -15,6 +15,9 @@ from methods.base import (
     SynthesisTask,
     Synthesizer,
     SyntheticImages,
+    Training,
+    TrainingEngine,
+    TrainingState,
     UnsupportedPair,
 )
 from methods.bits import FULL_PRECISION, Bits
@@ -35,6 +38,9 @@ __all__ = [
     "SynthesisTask",
     "Synthesizer",
     "SyntheticImages",
+    "Training",
+    "TrainingEngine",
+    "TrainingState",
     "UnsupportedPair",
     "configure",
     "engine_names",

@@ -66,12 +66,13 @@ class Adadfq(GeneratorSynthesizer):
     Config = AdadfqConfig
     config: AdadfqConfig
     needs_student = True
+    later_sets = "inside"
 
     def synthesize(self, task: SynthesisTask) -> SyntheticImages:
         """Make the set: the first from the teacher alone, later ones against the student."""
         from methods.quantization import frozen
 
-        if task.epoch == 0:
+        if not self.needs_student_at(task.epoch):
             return super().synthesize(replace(task, student=None))
         if task.student is None:
             raise ValueError("adadfq needs the student: its later images depend on the quantized model")
@@ -81,6 +82,10 @@ class Adadfq(GeneratorSynthesizer):
     def refreshes_at(self, epoch: int) -> bool:
         """Every `refresh_every` epochs."""
         return self.config.refresh_every > 0 and epoch > 0 and epoch % self.config.refresh_every == 0
+
+    def needs_student_at(self, epoch: int) -> bool:
+        """In every set but the first."""
+        return epoch > 0
 
     def iterations_at(self, epoch: int) -> int:
         """More before the first set than before later ones."""

@@ -72,6 +72,8 @@ class SyntheticImages:
     """Each loss term at the last iteration, averaged over the batches."""
     gradient_shares: GradientShares = GradientShares()
     """What each loss term moves; empty where there is one term or none."""
+    memory: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the next set of the same student starts from beside these: a generator's weights, say."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,19 @@ class SynthesisTask:
     """The quantized model, for synthesizers that declare `needs_student`; None for all others."""
     epoch: int = 0
     """Training epoch that the set is made for; 0 for the first set."""
+    previous: SyntheticImages | None = None
+    """The set before, for every set but the first."""
     real_images: tuple[Tensor, Tensor] | None = None
     """Images (n, C, H, W) in normalized space and their labels, where `needs_real_images` is declared."""
+
+
+LaterSets = Literal["bound", "inside", "apart"]
+"""Where sets after the first are made.
+
+`bound`: by the instance that made the first, since it keeps something of it; the student is then made in one
+stage. `inside`: by any instance, from `SynthesisTask.previous`, in the stage that trains the student: they
+are little work. `apart`: by any instance as well, each in a stage of its own.
+"""
 
 
 class Synthesizer(ABC):
@@ -98,7 +111,9 @@ class Synthesizer(ABC):
     Config: ClassVar[type]
     """Frozen dataclass of hyper-parameters; see `methods.settings` for how fields are declared."""
     needs_student: ClassVar[bool] = False
-    """True when images depend on Q (MaskAQ, PSAQ-ViT V2); they are then not reused for another trial."""
+    """True when images depend on Q (MaskAQ, PSAQ-ViT V2): such sets are not reused for another trial."""
+    later_sets: ClassVar[LaterSets] = "bound"
+    """Where sets after the first are made; of interest where images depend on Q."""
     needs_real_images: ClassVar[bool] = False
     """True for the real-data reference alone: the harness puts `real_images` into its task."""
     keeps_pixel_range: ClassVar[bool] = True
@@ -124,6 +139,10 @@ class Synthesizer(ABC):
     def refreshes_at(self, epoch: int) -> bool:
         """Whether the set is made anew, with the current student, before this epoch (never at epoch 0)."""
         return False
+
+    def needs_student_at(self, epoch: int) -> bool:
+        """Whether the set of this epoch depends on Q; a first set that does not is shared like any other."""
+        return self.needs_student
 
 
 class ImageSource(ABC):
@@ -157,32 +176,49 @@ class CoupledImages(ImageSource):
     """Images that a synthesizer makes with the student, during quantization."""
 
     def __init__(
-        self, synthesizer: Synthesizer, teacher: Backbone, generator: Generator, progress: Progress = silent
+        self,
+        synthesizer: Synthesizer,
+        teacher: Backbone,
+        generator: Generator,
+        progress: Progress = silent,
+        *,
+        latest: SyntheticImages | None = None,
+        made_for: int = 0,
     ) -> None:
+        """`latest` is a set that is there, made for the epoch `made_for`; without it the first is made."""
         self._synthesizer = synthesizer
         self._teacher = teacher
         self._generator = generator
         self._progress = progress
-        self.latest: SyntheticImages | None = None
-        """The last set that was made; it is stored for looking at."""
+        self.latest = latest
+        """The last set."""
+        self.made_for = made_for
+        """The epoch that it was made for."""
         self.seconds = 0.0
         """Wall-clock spent in synthesis."""
+        self.has_made_some = False
+        """Whether the last set was made here."""
 
     def first(self, student: nn.Module) -> SyntheticImages:
-        """Make the first set."""
-        return self._make(0, student)
+        """The set that is there, or the first, made now."""
+        return self.latest or self._make(0, student)
 
     def refreshed(self, epoch: int, student: nn.Module) -> SyntheticImages | None:
-        """Make a new set where the synthesizer refreshes."""
-        return self._make(epoch, student) if self._synthesizer.refreshes_at(epoch) else None
+        """Make a new set where the synthesizer refreshes, unless the one that is there is this epoch's."""
+        if epoch == self.made_for or not self._synthesizer.refreshes_at(epoch):
+            return None
+        return self._make(epoch, student)
 
     def _make(self, epoch: int, student: nn.Module) -> SyntheticImages:
         import time
 
         start = time.perf_counter()
-        task = SynthesisTask(self._teacher, self._generator, self._progress, student, epoch)
-        self.latest = self._synthesizer.synthesize(task)
+        task = SynthesisTask(
+            self._teacher, self._generator, self._progress, student, epoch, previous=self.latest
+        )
+        self.latest, self.made_for = self._synthesizer.synthesize(task), epoch
         self.seconds += time.perf_counter() - start
+        self.has_made_some = True
         return self.latest
 
 
@@ -251,6 +287,63 @@ class Engine(ABC):
     @abstractmethod
     def protocol(self, bits: Bits) -> dict[str, Any]:
         """What is quantized and how, for the fingerprint: plain JSON values with explaining keys."""
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """A training between two epochs: all that going on needs beside the task."""
+
+    epoch: int
+    """How many epochs are over."""
+    student: Mapping[str, Tensor]
+    """The student's `state_dict`."""
+    optimizer: Mapping[str, Tensor]
+    """What the optimizer remembers, under names of the engine's choice."""
+    generator: Tensor
+    """State of the task's generator."""
+
+
+class Training(ABC):
+    """A student on its way: trained in pieces, each from where the one before ended."""
+
+    @abstractmethod
+    def run(self, until: int) -> None:
+        """Train until so many epochs are over. Raises TrainingFailed."""
+
+    @abstractmethod
+    def state(self) -> TrainingState:
+        """Where the training stands; at least one epoch is over."""
+
+    @abstractmethod
+    def finished(self) -> nn.Module:
+        """The student after the last epoch, as `Engine.quantize` gives it. Raises TrainingFailed."""
+
+
+class TrainingEngine(Engine):
+    """An engine that trains epoch by epoch, so that another process can go on after any of them.
+
+    However a training is cut, its student is the same to the last bit. An engine that cannot promise that is
+    a plain `Engine`, whose work is one stage.
+    """
+
+    @property
+    @abstractmethod
+    def epochs(self) -> int:
+        """Epochs of the whole training."""
+
+    @abstractmethod
+    def begin(self, task: QuantizationTask) -> Training:
+        """The training of a fresh student, before its first epoch."""
+
+    @abstractmethod
+    def resume(self, task: QuantizationTask, state: TrainingState) -> Training:
+        """The training that goes on from `state`; `task.source.first` gives the images that it stands at."""
+
+    def quantize(self, task: QuantizationTask) -> nn.Module:
+        """Train on the source's images; the last epoch is the result. Raises TrainingFailed."""
+        training = self.begin(task)
+        training.run(self.epochs)
+        return training.finished()
 
 
 @dataclass(frozen=True)

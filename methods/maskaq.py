@@ -133,12 +133,13 @@ class Maskaq(ImageOptimizer):
     Config = MaskaqConfig
     Objective = MaskaqObjective
     needs_student = True
+    later_sets = "apart"
 
     def synthesize(self, task: SynthesisTask) -> SyntheticImages:
         """Make the set, with the student where the alignment is on."""
         from methods.quantization import frozen
 
-        if not self._aligns_at(task.epoch):
+        if not self.needs_student_at(task.epoch):
             return super().synthesize(replace(task, student=None))
         if task.student is None:
             raise ValueError("maskaq needs the student: it aligns attention with the quantized model's")
@@ -149,7 +150,8 @@ class Maskaq(ImageOptimizer):
         """Every `refresh_every` epochs."""
         return self.config.refresh_every > 0 and epoch > 0 and epoch % self.config.refresh_every == 0
 
-    def _aligns_at(self, epoch: int) -> bool:
+    def needs_student_at(self, epoch: int) -> bool:
+        """Where the alignment is on; in the first set only as released."""
         return self.config.alignment_weight > 0 and (epoch > 0 or self.config.student_in_first_set)
 
 

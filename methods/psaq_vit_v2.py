@@ -67,57 +67,53 @@ class PsaqVitV2Objective(PsaqVitObjective):
 
 
 class PsaqVitV2(ImageOptimizer):
-    """Images that the teacher's prior starts and that then follow the student.
-
-    The instance lives for one quantization and keeps its latest images, which the next set starts from.
-    """
+    """Images that the teacher's prior starts and that then follow the student."""
 
     families = FAMILIES
     Config = PsaqVitV2Config
     Objective = PsaqVitV2Objective
     needs_student = True
-
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
-        self._latest: Tensor | None = None
+    later_sets = "apart"
 
     def synthesize(self, task: SynthesisTask) -> SyntheticImages:
         """Make the set: the first from the teacher alone, later ones from the set before, in competition."""
         from methods.quantization import frozen
 
-        if task.epoch == 0:
-            self._latest = None
+        if not self.needs_student_at(task.epoch):
             made = super().synthesize(dataclasses.replace(task, student=None))
         elif task.student is None:
             raise ValueError("psaq_vit_v2 needs the student: its later images compete with it")
         else:
             shorter = dataclasses.replace(self.config, iterations=self.config.refresh_iterations)
             with frozen(task.student):
-                made = _Continued(shorter, self._latest).synthesize(task)
-        self._latest = made.images
+                made = _Continued(shorter, task.previous).synthesize(task)
         return made if self.config.one_hot_weight > 0 else _without_labels(made)
 
     def refreshes_at(self, epoch: int) -> bool:
         """Every `refresh_every` epochs."""
         return self.config.refresh_every > 0 and epoch > 0 and epoch % self.config.refresh_every == 0
 
+    def needs_student_at(self, epoch: int) -> bool:
+        """In every set but the first."""
+        return epoch > 0
+
 
 class _Continued(ImageOptimizer):
-    """Optimises earlier images on; noise where there are none."""
+    """Optimises an earlier set on; noise where there is none."""
 
     Objective = PsaqVitV2Objective
 
-    def __init__(self, config: Any, images: Tensor | None) -> None:
+    def __init__(self, config: Any, previous: SyntheticImages | None) -> None:
         super().__init__(config)
-        self._images = images
+        self._previous = previous
 
     def start(self, batch: int, size: int, teacher: Backbone, *, generator: Generator) -> Tensor:
         """The batch as it was."""
-        if self._images is None:
+        if self._previous is None:
             return super().start(batch, size, teacher, generator=generator)
         import torch
 
-        return torch.split(self._images, self.config.batch_size)[batch]
+        return torch.split(self._previous.images, self.config.batch_size)[batch]
 
 
 def _without_labels(made: SyntheticImages) -> SyntheticImages:

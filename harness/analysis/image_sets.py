@@ -14,11 +14,12 @@ from backbones import SPECS, Backbone, load_backbone
 from harness.errors import HarnessError, UsageError
 from harness.execution.ensure import ensure
 from harness.execution.schedulers.inline import InlineScheduler
+from harness.planning.making import making_of
+from harness.planning.plan import missing_for
 from harness.planning.request import Request
 from harness.planning.session import Workbench, load_plugins_of, open_workbench
-from harness.planning.stage_builder import StageBuilder
 from harness.stages.base import RunContext, Stage
-from harness.stages.facts import student_facts, synthesis_facts
+from harness.stages.facts import images_facts
 from harness.stages.rebuild import stored_student
 from harness.store import Store, open_store
 from harness.suites.loading import load_suite
@@ -78,19 +79,24 @@ def fetch(request: Request, console: Console) -> ImageSets:
     suite = builder.suite
     backbone, bits, engine, seed = suite.backbones[0], suite.bits[0], suite.engines[0], suite.seeds[0]
     try:
-        stages = {name: _stages(builder, name) for name in (*REFERENCES, *suite.methods)}
+        makings = {
+            name: making_of(builder, name, engine, backbone, bits, seed)
+            for name in (*REFERENCES, *suite.methods)
+        }
     except DataError as error:
         raise UsageError(str(error)) from None
     store = open_store(context.store).create()
-    reasons = _run(list(builder.stages.values()), context, store, console)
+    wanted = [stage.key for making in makings.values() for stage in (making.images, making.student)]
+    missing = missing_for(wanted, builder.stages, store)
+    reasons = _run(missing, context, store, console)
     teacher = load_backbone(backbone, context.weights[backbone], context.device)
     sets, failures = {}, []
-    for name, (images, student) in stages.items():
-        reason = reasons.get(images.key) or reasons.get(student.key)
+    for name, making in makings.items():
+        reason = next((reasons[stage.key] for stage in making.stages if stage.key in reasons), None)
         if reason is None:
-            model = stored_student(store, student.key, teacher)
-            facts = (student_facts if images is student else synthesis_facts)(store, images.key)
-            sets[name] = ImageSet(store.tensors(images.key)["images"], model, facts.gradient_shares)
+            model, key = stored_student(store, making.student.key, teacher), making.images.key
+            shares = images_facts(store, key).gradient_shares
+            sets[name] = ImageSet(store.tensors(key)["images"], model, shares)
         elif name == "real_data":
             raise HarnessError(f"there are no real images to compare with: {reason}")
         else:
@@ -130,15 +136,6 @@ def _completed(request: Request) -> Request:
     if faults:
         raise UsageError.of(faults)
     return request
-
-
-def _stages(builder: StageBuilder, name: str) -> tuple[Stage, Stage]:
-    """The stage that makes a method's images, and the one that makes its student; they may be the same."""
-    suite = builder.suite
-    engine, backbone, seed = suite.engines[0], suite.backbones[0], suite.seeds[0]
-    images = None if builder.is_coupled(name) else builder.synthesis(name, engine, backbone, seed)
-    student = builder.quantization(name, engine, backbone, suite.bits[0], seed, images)
-    return images or student, student
 
 
 def _run(stages: list[Stage], context: RunContext, store: Store, console: Console) -> dict[str, str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
 from harness.execution.progress_view import RunView
 from harness.execution.schedulers.base import Scheduler, Work
+from harness.planning.plan import missing_for
 from harness.planning.run_context import cores
 from harness.stages.base import RunContext, Stage, StageResult
 from harness.stages.kinds import is_made
@@ -56,8 +57,21 @@ def say_damaged(missing: Sequence[Stage], store: Store, console: Console) -> Non
             console.print(f"artifact {stage.key} ({stage.label}) is damaged and is made anew", markup=False)
 
 
-def require(stage: Stage, context: RunContext, store: Store, scheduler: Scheduler, console: Console) -> None:
-    """Make one stage's artifact where the store lacks it; raises HarnessError with the reason it failed."""
-    for result in ensure([stage], context, store, scheduler, console).values():
+def require(
+    stage: Stage,
+    context: RunContext,
+    store: Store,
+    scheduler: Scheduler,
+    console: Console,
+    *,
+    among: Mapping[str, Stage] | None = None,
+) -> None:
+    """Make one stage's artifact where the store lacks it; raises HarnessError with the reason it failed.
+
+    `among` are the stages, by key, of which those are made first that it needs.
+    """
+    stages = among or {stage.key: stage}
+    missing = missing_for([stage.key], stages, store)
+    for result in ensure(missing, context, store, scheduler, console).values():
         if result.status not in ("done", "cached"):
-            raise HarnessError(f"{stage.label}: {result.reason}")
+            raise HarnessError(f"{stages[result.key].label}: {result.reason}")

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from harness.errors import UsageError
 from harness.execution.ensure import require
 from harness.execution.schedulers.inline import InlineScheduler
+from harness.planning.making import making_of
 from harness.planning.request import Request
 from harness.planning.session import open_workbench
-from harness.stages.facts import student_facts, synthesis_facts
+from harness.stages.facts import images_facts
 from harness.store import open_store
 from methods.registry import get_method
 
@@ -43,13 +44,10 @@ def synthetic_images(request: Request, console: Console) -> StoredImages:
     if method.synthesizer is None:
         raise UsageError(f"--method {name}: the full-precision row makes no images")
     engine = builder.suite.engines[0] if builder.suite.engines else method.engine or "psaq_ptq"
-    if builder.is_coupled(name):
-        stage = builder.quantization(name, engine, backbone, builder.suite.bits[0], seed, None)
-    else:
-        stage = builder.synthesis(name, engine, backbone, seed)
+    stage = making_of(builder, name, engine, backbone, builder.suite.bits[0], seed).images
     store = open_store(context.store).create()
-    require(stage, context, store, InlineScheduler(), console)
-    facts = (student_facts if builder.is_coupled(name) else synthesis_facts)(store, stage.key)
+    require(stage, context, store, InlineScheduler(), console, among=builder.stages)
+    facts = images_facts(store, stage.key)
     return StoredImages(
         images=store.tensors(stage.key)["images"],
         final_losses=facts.final_losses,

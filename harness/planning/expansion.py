@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from backbones import SPECS
+from harness.planning.making import Making, making_of
 from harness.planning.plan import Plan, Trial
 from harness.planning.stage_builder import StageBuilder, plain
 from harness.planning.task_facts import TaskFacts
@@ -64,15 +65,12 @@ def quantized_trial(
     Without `score` the student is evaluated on the task's split; `reference` is the teacher on the same.
     """
     method = get_method(name)
-    synthesis = None
-    if not builder.is_coupled(name):
-        synthesis = builder.synthesis(name, engine, backbone, seed, after=(reference.key,))
-    quantization = builder.quantization(name, engine, backbone, bits, seed, synthesis, (reference.key,))
+    making = making_of(builder, name, engine, backbone, bits, seed, (reference.key,))
     if score is None:
         assert split != "synthetic", "synthetic images have a score of their own"
-        evaluation = builder.evaluation(backbone, quantization, reference, split)
+        evaluation = builder.evaluation(backbone, making.student, reference, split)
     else:
-        evaluation = score(quantization)
+        evaluation = score(making.student)
     engine_config = builder.engine_config(name, engine)
     return _trial(
         builder,
@@ -82,8 +80,7 @@ def quantized_trial(
         bits,
         seed,
         evaluation,
-        quantization=quantization.key,
-        synthesis=synthesis.key if synthesis else None,
+        making=making,
         settings={
             "synthesizer": plain(builder.synthesis_config(name, engine)),
             "engine": plain(engine_config),
@@ -104,8 +101,7 @@ def _trial(
     seed: int,
     evaluation: Stage,
     *,
-    quantization: str | None = None,
-    synthesis: str | None = None,
+    making: Making | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     engine_protocol: Mapping[str, Any] | None = None,
     track: str | None = None,
@@ -116,7 +112,7 @@ def _trial(
     return Trial(
         trial=evaluation.key,
         method=method,
-        synthesizer=method if quantization else "none",
+        synthesizer=method if making else "none",
         engine=engine,
         backbone=backbone,
         bits=str(bits),
@@ -129,8 +125,9 @@ def _trial(
         protocol=json.loads(json.dumps({"engine": engine_protocol or {}, "transform": transform})),
         weights_sha256=builder.weights_sha256[backbone],
         notes=notes,
-        quantization=quantization,
-        synthesis=synthesis,
+        making=tuple(stage.key for stage in making.stages) if making else (),
+        training=tuple(stage.key for stage in making.training) if making else (),
+        images=making.images.key if making else None,
         split=split,
         tuning=builder.suite.tuned.get(method, {}),
     )

@@ -1,6 +1,7 @@
 """Trials and the graph of stages they consist of, each with a content key; `expansion` makes them.
 
     Synthesize(teacher)  ->  Quantize(teacher, images)  ->  Evaluate(student, reference)
+                             (or a chain that ends with it, see `harness.planning.making`)
     Reference = Evaluate of the teacher itself; every quantized trial of its backbone waits for it
 
 Trials that need the same synthesis share one stage. A key hashes the stage's settings, its parents' keys and
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,10 +34,22 @@ class Trial(TrialIdentity):
     """What is quantized and how, and the transform, as far as it is known before the run."""
     notes: tuple[str, ...] = ()
     """What a reader of the row should know that no stage can tell."""
-    quantization: str | None = None
-    """Key of the quantization stage; None for full precision."""
-    synthesis: str | None = None
-    """Key of the synthesis stage; None where the quantization makes its own images, or there are none."""
+    making: tuple[str, ...] = ()
+    """Keys of the stages that make the student, in order; none for full precision."""
+    training: tuple[str, ...] = ()
+    """Those of them that work on the student: all but the sets of images."""
+    images: str | None = None
+    """Key of the stage that holds the last set of images; None for full precision."""
+
+    @property
+    def quantization(self) -> str | None:
+        """Key of the stage that ends with the student; None for full precision."""
+        return self.making[-1] if self.making else None
+
+    @property
+    def synthesis(self) -> str | None:
+        """Key of the stage that makes the first set from the teacher alone; None where there is none."""
+        return self.making[0] if self.making and self.making[0] not in self.training else None
 
     @property
     def evaluation(self) -> str:
@@ -61,24 +74,32 @@ class Plan:
 
     def missing(self, store: Store) -> list[Stage]:
         """The stages that have to run, parents first: exactly those whose answers somebody still needs."""
-        needed: dict[str, bool] = {}
-
-        def visit(key: str) -> bool:
-            """Whether the stage has to run; visits parents only then."""
-            if key not in needed:
-                needed[key] = not is_made(self.stages[key], store)
-                if needed[key]:
-                    for parent in (*self.stages[key].parents.values(), *self.stages[key].after):
-                        visit(parent)
-            return needed[key]
-
-        for trial in self.trials:
-            visit(trial.evaluation)
-        return [stage for key, stage in self.stages.items() if needed.get(key)]
+        return missing_for((trial.evaluation for trial in self.trials), self.stages, store)
 
     def references(self) -> dict[str, Stage]:
         """Backbone -> the stage that evaluates its full-precision model."""
         return {t.backbone: self.stages[t.evaluation] for t in self.trials if t.method == "fp32"}
+
+
+def missing_for(wanted: Iterable[str], stages: Mapping[str, Stage], store: Store) -> list[Stage]:
+    """The stages that have to run so that the wanted ones are there, in the order of `stages`.
+
+    What was only on the way to something that is there is not missed. Parents that are not among the stages
+    are taken as done.
+    """
+    needed: dict[str, bool] = {}
+
+    def visit(key: str) -> None:
+        """Look at the stage, and at what it waits for only if it has to run."""
+        if key in stages and key not in needed:
+            needed[key] = not is_made(stages[key], store)
+            if needed[key]:
+                for parent in stages[key].awaited:
+                    visit(parent)
+
+    for key in wanted:
+        visit(key)
+    return [stage for key, stage in stages.items() if needed.get(key)]
 
 
 def stage_key(kind: str, settings: Mapping[str, Any], parents: Mapping[str, str], code: str) -> str:

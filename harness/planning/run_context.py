@@ -97,7 +97,7 @@ def run_context(
 
 def threads_for(plan: Plan) -> int:
     """Threads per stage so that the widest front of independent trials fills the cores once."""
-    width = len({trial.synthesis or trial.quantization for trial in plan.trials if trial.quantization})
+    width = len({trial.images for trial in plan.trials if trial.images})
     return max(1, cores() // max(1, min(cores(), width)))
 
 

@@ -19,6 +19,7 @@ from harness.planning.task_facts import TaskFacts
 from harness.stages import agreement
 from harness.stages.base import Kind, Stage
 from harness.suites.suite import ANCHORS, TUNED, Suite, engines_of, merged
+from methods.base import Synthesizer
 from methods.bits import Bits
 from methods.registry import get_engine, get_method
 from methods.settings import configure
@@ -63,6 +64,12 @@ class StageBuilder:
         """Whether the method's images depend on the student, so that they cannot be shared."""
         synthesizer = get_method(name).synthesizer
         return synthesizer is not None and synthesizer.needs_student
+
+    def synthesizer(self, name: str, engine: str) -> Synthesizer:
+        """The method's synthesizer with its config."""
+        synthesizer = get_method(name).synthesizer
+        assert synthesizer is not None
+        return synthesizer(self.synthesis_config(name, engine))
 
     def synthesis_config(self, name: str, engine: str) -> Any:
         """The synthesizer's config under budget and overrides.
@@ -136,29 +143,62 @@ class StageBuilder:
         backbone: str,
         bits: Bits,
         seed: int,
-        synthesis: Stage | None,
+        first: Stage | None,
         after: tuple[str, ...] = (),
+        parents: Mapping[str, str] | None = None,
+        until: int | None = None,
     ) -> Stage:
-        """Makes the student from the images of `synthesis`, or, where it is None, from images on the way."""
-        files = [_file_of(get_engine(engine))]
-        settings = {
+        """Makes the student, or with `until` its training after so many epochs.
+
+        `first` makes the set that the student begins with; without it images are made on the way. It decides
+        the key, and is read where nothing is said of `parents`.
+        """
+        settings = self._student(name, engine, backbone, bits, seed)
+        if self.suite.oracle:
+            settings["oracle"] = {"task": self.suite.task, "samples": self._facts("report").digest}
+        kind, label = "quantize", self._label(name, engine, backbone, bits, seed)
+        if until is not None:
+            settings["until"] = until
+            kind, label = "train", f"{label} to epoch {until}"
+        origin = {"images": first.key} if first else {}
+        return self._stage(kind, label, settings, parents or origin, self._files(name, engine), after, origin)
+
+    def later_set(
+        self,
+        name: str,
+        engine: str,
+        backbone: str,
+        bits: Bits,
+        seed: int,
+        first: Stage | None,
+        epoch: int,
+        parents: Mapping[str, str],
+    ) -> Stage:
+        """Makes a set with the student as it is before this epoch; its key is decided by `first`."""
+        settings = {**self._student(name, engine, backbone, bits, seed), "epoch": epoch}
+        label = f"{self._label(name, engine, backbone, bits, seed)} for epoch {epoch}"
+        origin = {"images": first.key} if first else {}
+        return self._stage("synthesize", label, settings, parents, self._files(name, engine), (), origin)
+
+    def _student(self, name: str, engine: str, backbone: str, bits: Bits, seed: int) -> dict[str, Any]:
+        """What decides a student, beside the set that it begins with."""
+        return {
             **self._teacher(backbone),
             "engine": engine,
             "engine_config": plain(self.engine_config(name, engine)),
             "bits": str(bits),
             "scope": self.suite.scope,
             "seed": seed,
+            **(self._made_by(name, engine) if self.is_coupled(name) else {}),
         }
-        if synthesis is None:
-            synthesizer = get_method(name).synthesizer
-            assert synthesizer is not None
-            settings |= self._made_by(name, engine)
-            files.append(_file_of(synthesizer))
-        if self.suite.oracle:
-            settings["oracle"] = {"task": self.suite.task, "samples": self._facts("report").digest}
-        label = f"{name} ({engine}) {backbone} {bits} seed {seed}"
-        parents = {"images": synthesis.key} if synthesis else {}
-        return self._stage("quantize", label, settings, parents, files, after)
+
+    def _files(self, name: str, engine: str) -> list[Path]:
+        """The code that decides a student."""
+        files = [_file_of(get_engine(engine))]
+        return [*files, _file_of(type(self.synthesizer(name, engine)))] if self.is_coupled(name) else files
+
+    def _label(self, name: str, engine: str, backbone: str, bits: Bits, seed: int) -> str:
+        return f"{name} ({engine}) {backbone} {bits} seed {seed}"
 
     def evaluation(
         self, backbone: str, quantization: Stage, reference: Stage, split: Split = "report"
@@ -193,10 +233,8 @@ class StageBuilder:
 
     @functools.cache  # noqa: B019 - a builder lives as long as its plan is made
     def _inputs_digest(self, name: str, engine: str) -> str | None:
-        synthesizer = get_method(name).synthesizer
-        assert synthesizer is not None
         try:
-            return synthesizer(self.synthesis_config(name, engine)).inputs_digest()
+            return self.synthesizer(name, engine).inputs_digest()
         except ValueError as error:
             raise UsageError(f"{name}: {error}") from None
 
@@ -217,10 +255,13 @@ class StageBuilder:
         parents: Mapping[str, str],
         files: list[Path],
         after: tuple[str, ...] = (),
+        origin: Mapping[str, str] | None = None,
     ) -> Stage:
+        """The stage of these settings; its key holds `origin` where that decides what the parents are."""
         settings = json.loads(json.dumps(settings))
         family = _file_of(type(family_of(SPECS[settings["backbone"]])))
-        key = stage_key(kind, settings, parents, code_digest(*files, *_TEACHER_CODE, family))
+        code = code_digest(*files, *_TEACHER_CODE, family)
+        key = stage_key(kind, settings, parents if origin is None else origin, code)
         return self.stages.setdefault(key, Stage(kind, label, settings, dict(parents), key, after))
 
 

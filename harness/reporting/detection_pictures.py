@@ -118,7 +118,7 @@ def _save_syntheses(session: Session, task: DetectionTask, folder: Path) -> None
     """A grid per stage that left images; two of one label are told apart by their keys."""
     drawn: dict[str, str] = {}
     for trial in session.plan.trials:
-        key = trial.synthesis or trial.quantization
+        key = trial.images
         if key is None or key in drawn.values() or not is_made(session.plan.stages[key], session.store):
             continue
         stored = session.store.tensors(key)

@@ -66,7 +66,7 @@ def _protocol(trial: Trial, facts: EvaluationFacts, reference: EvaluationFacts |
 
 def _failure(plan: Plan, trial: Trial, store: Store) -> dict[str, Any]:
     """Status and reason of the first stage of the trial that failed."""
-    for key in filter(None, (trial.synthesis, trial.quantization, trial.evaluation)):
+    for key in (*trial.making, trial.evaluation):
         failure = store.failure(key)
         if failure is not None:
             status = failure["status"] if failure["status"] in get_args(Status) else "failed"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from backbones import Backbone
 
 Kind = str
-"""Name of a registered stage kind: `synthesize`, `quantize`, `evaluate`, `agree`, or a plug-in's."""
+"""Name of a registered stage kind: `synthesize`, `train`, `quantize`, `evaluate`, `agree`, or a plug-in's."""
 Status = Literal["done", "cached", "failed", "out_of_memory", "stopped", "skipped"]
 
 
@@ -50,18 +50,14 @@ class Stage:
 
     def timing_name(self, device: str) -> str:
         """Stages with this name take about as long as each other, on one kind of device."""
-        who = self.settings.get("engine") or self.settings.get("synthesizer") or self.settings.get("task")
-        coupled = (
-            f"+{self.settings['synthesizer']}"
-            if self.kind == "quantize" and self.settings.get("synthesizer")
-            else ""
-        )
+        names = (self.settings.get(name) for name in ("engine", "synthesizer"))
+        who = "+".join(name for name in names if name) or self.settings.get("task")
         scale = [*self.settings.get("config", {}).items(), *self.settings.get("engine_config", {}).items()]
         size = {k: v for k, v in scale if isinstance(v, int) and not isinstance(v, bool)}
         work = [size, self.settings.get("samples")]
         tail = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()[:6]
         where = device.partition(":")[0]
-        return f"{self.kind}:{who}{coupled}:{self.settings.get('backbone')}:{tail}:{where}"
+        return f"{self.kind}:{who}:{self.settings.get('backbone')}:{tail}:{where}"
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def finished_now() -> str:
 def evaluation_cost(cost: Measured, parent: StudentFacts | None) -> Cost:
     """What an evaluation cost, with the student's making."""
     own = Cost(evaluation_seconds=cost.seconds, peak_memory_mb=cost.peak_memory_mb)
-    return own.after(parent.cost) if parent else own
+    return own.plus(parent.cost) if parent else own
 
 
 def _tensors(found: Evaluation, task: Task) -> dict[str, Tensor]:

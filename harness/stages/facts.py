@@ -2,7 +2,8 @@
 
     Facts              where it was made
       SynthesisFacts   a set of images
-      StudentFacts     a quantized model
+        TrainingFacts  a training on them, between two epochs
+          StudentFacts a quantized model
       EvaluationFacts  a score
 
 A plug-in's stage kind brings a frozen dataclass of its own that derives from `Facts`.
@@ -10,6 +11,7 @@ A plug-in's stage kind brings a frozen dataclass of its own that derives from `F
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import types
 import typing
@@ -64,10 +66,11 @@ class Cost:
         """Seconds of synthesis and quantization together."""
         return (self.synthesis_seconds or 0.0) + (self.quantization_seconds or 0.0)
 
-    def after(self, parent: Cost) -> Cost:
-        """This cost with that of the work before it: seconds of both, the higher of the memory peaks."""
-        peak = max(parent.peak_memory_mb, self.peak_memory_mb)
-        return dataclasses.replace(parent, **{**self.known(), "peak_memory_mb": peak})
+    def plus(self, other: Cost) -> Cost:
+        """The cost of both: sums of the seconds that are known, the higher of the memory peaks."""
+        own, others = self.known(), other.known()
+        sums = {name: own.get(name, 0.0) + others.get(name, 0.0) for name in own | others}
+        return Cost(**{**sums, "peak_memory_mb": max(self.peak_memory_mb, other.peak_memory_mb)})
 
     def known(self) -> dict[str, float]:
         """Name -> value of what was measured."""
@@ -111,12 +114,13 @@ class Facts:
 
 
 AnyFacts = TypeVar("AnyFacts", bound=Facts)
+AnyImages = TypeVar("AnyImages", bound="SynthesisFacts")
 _Data = TypeVar("_Data")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SynthesisFacts(Facts):
-    """What is known of a set of images."""
+    """What is known of a set of images; its cost includes that of the sets of the student before it."""
 
     cost: Cost
     synthetic_images: int
@@ -125,26 +129,34 @@ class SynthesisFacts(Facts):
     """Loss term -> its value at the last iteration, averaged over the batches."""
     gradient_shares: GradientShares = field(default_factory=GradientShares)
     """What each loss term moved."""
+    epoch: int = 0
+    """Epoch of the student's training that the set was made for."""
     notes: tuple[str, ...] = ()
     """What a reader of the record should know."""
 
+    def after(self: AnyImages, before: SynthesisFacts) -> AnyImages:
+        """These facts with the cost and the notes of a set that came before."""
+        return dataclasses.replace(
+            self, cost=self.cost.plus(before.cost), notes=tuple(dict.fromkeys((*before.notes, *self.notes)))
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
-class StudentFacts(Facts):
-    """What is known of a quantized model."""
+class TrainingFacts(SynthesisFacts):
+    """What is known of a training between two epochs, and of the set that it stands at, whoever made that.
 
-    recipe: StudentRecipe
-    cost: Cost
-    synthetic_images: int
-    """Number of images that it was made from."""
-    final_losses: Mapping[str, float] = field(default_factory=dict)
-    """As in SynthesisFacts, of images made along the way; empty where a stage before made them."""
-    gradient_shares: GradientShares = field(default_factory=GradientShares)
-    """As in SynthesisFacts, of the last set that it was made from, whichever stage made that."""
+    Its cost is that of everything up to here.
+    """
+
     oracle: float | None = None
     """Best score over the epochs on the report split (percent), where somebody asked for it."""
-    notes: tuple[str, ...] = ()
-    """What a reader of the record should know, of its images too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentFacts(TrainingFacts):
+    """What is known of a quantized model, and of the last set that it was made from."""
+
+    recipe: StudentRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,9 +221,22 @@ def student_facts(store: Store, key: str) -> StudentFacts:
     return read_facts(store, key, StudentFacts)
 
 
+def training_facts(store: Store, key: str) -> TrainingFacts:
+    """The facts of a training between two epochs; raises ArtifactError as `read_facts` does."""
+    return read_facts(store, key, TrainingFacts)
+
+
 def synthesis_facts(store: Store, key: str) -> SynthesisFacts:
     """The facts of a set of images; raises ArtifactError as `read_facts` does."""
     return read_facts(store, key, SynthesisFacts)
+
+
+def images_facts(store: Store, key: str) -> SynthesisFacts:
+    """The facts of whatever holds a set of images, a student among them; raises ArtifactError."""
+    for kind in (SynthesisFacts, TrainingFacts):
+        with contextlib.suppress(Damaged):
+            return read_facts(store, key, kind)
+    return student_facts(store, key)
 
 
 def _read(cls: type[_Data], data: object) -> _Data:

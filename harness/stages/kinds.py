@@ -14,7 +14,14 @@ from harness.errors import ArtifactError
 from harness.stages.agreement import agree
 from harness.stages.base import Stage, StageFunction
 from harness.stages.evaluate import evaluate
-from harness.stages.facts import EvaluationFacts, Facts, StudentFacts, SynthesisFacts, read_facts
+from harness.stages.facts import (
+    EvaluationFacts,
+    Facts,
+    StudentFacts,
+    SynthesisFacts,
+    TrainingFacts,
+    read_facts,
+)
 from harness.stages.quantize import quantize
 from harness.stages.synthesize import synthesize
 from harness.store import Store
@@ -38,6 +45,7 @@ class UnknownKind(ValueError):
 
 _BUILT_IN = (
     StageKind("synthesize", synthesize, SynthesisFacts),
+    StageKind("train", quantize, TrainingFacts),
     StageKind("quantize", quantize, StudentFacts),
     StageKind("evaluate", evaluate, EvaluationFacts),
     StageKind("agree", agree, EvaluationFacts),

@@ -67,9 +67,10 @@ class Watcher:
 class Oracle:
     """Best score over epochs on the report split; measured beside the training, never used by it."""
 
-    def __init__(self, stage: Stage, context: RunContext) -> None:
+    def __init__(self, stage: Stage, context: RunContext, best: float = 0.0) -> None:
+        """`best` is that of the epochs before this stage's."""
         self._stage, self._context = stage, context
-        self.best = 0.0
+        self.best = best
         """The task's ranking metric (percent)."""
 
     def __call__(self, epoch: int, student: nn.Module) -> None:

@@ -1,129 +1,174 @@
-"""The stage `quantize`: a quantized copy of the teacher, from stored images or from some made on the way."""
+"""The stages `quantize`, which ends with a student, and `train`, a link of a training that is cut.
+
+A link begins where its parent `training` ended, or with a fresh student, and stores all that going on needs.
+The last piece of a training is the stage `quantize`, as is all the work of an engine that cannot be cut. Both
+begin with the set of the parent `images`. Sets that have no stage of their own are made here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 from harness.stages.base import Artifact, RunContext, Stage
 from harness.stages.cost import environment, measured
 from harness.stages.data_guard import no_data
-from harness.stages.facts import Cost, StudentFacts, StudentRecipe, synthesis_facts
+from harness.stages.facts import (
+    Cost,
+    StudentFacts,
+    StudentRecipe,
+    SynthesisFacts,
+    TrainingFacts,
+    training_facts,
+)
+from harness.stages.image_sets import StoredSet, generator_of_sets, set_tensors
 from harness.stages.monitors import Monitors, Oracle, Watcher
 from harness.stages.progress import StageProgress
-from harness.stages.rebuild import engine_of, generator_of, student_state, synthesizer_of, teacher_of
+from harness.stages.rebuild import (
+    engine_of,
+    generator_of,
+    stored_training,
+    student_state,
+    synthesizer_of,
+    teacher_of,
+    training_tensors,
+)
 from harness.stages.retries import with_retries
-from harness.stages.synthesize import image_tensors
 from harness.store import Store
-from methods.base import CoupledImages, FixedImages, QuantizationTask, SyntheticImages
+from methods.base import CoupledImages, FixedImages, QuantizationTask, TrainingEngine
 from methods.bits import Bits
 from methods.scope import WIDTH_OF_HEADS
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from methods.base import ImageSource
+    from methods.base import ImageSource, SyntheticImages
 
 
 @dataclass(frozen=True)
 class _Made:
-    """A student, and the images that were made with it."""
+    """What a stage stores, and the last of the sets that it made."""
 
-    student: nn.Module
+    tensors: dict[str, Tensor]
     images: SyntheticImages | None = None
-    """None where a stage before made them."""
+    """None where it made none."""
+    epoch: int = 0
+    """Epoch that the set was made for."""
     synthesis_seconds: float = 0.0
 
 
-class _Quantization:
+class _Work:
     """One engine's work on one teacher; what differs between attempts is the seed alone."""
 
     def __init__(
-        self, stage: Stage, context: RunContext, progress: StageProgress, monitors: Monitors
+        self, stage: Stage, context: RunContext, store: Store, progress: StageProgress, monitors: Monitors
     ) -> None:
         self.recipe = StudentRecipe.of(stage.settings)
         with no_data(context):
             self.engine = engine_of(self.recipe)
         self._settings, self._progress, self._monitors = stage.settings, progress, monitors
         self._teacher = teacher_of(stage, context)
-
-    def from_stored(self, stored: Mapping[str, Tensor]) -> _Made:
-        """The student of the tensors that a `synthesize` stage made."""
-        device = self._teacher.device
-        images = SyntheticImages(stored["images"].to(device), stored["labels"].to(device))
-        return _Made(self._student(FixedImages(images), 0))
-
-    def from_coupled(self, attempt: int) -> _Made:
-        """The student of images that depend on it."""
-        generator = generator_of(self._settings["seed"], f"synthesize/{attempt}")
-        synthesizer = synthesizer_of(self._settings)
-        source = CoupledImages(synthesizer, self._teacher, generator, self._progress)
-        student = self._student(source, attempt)
-        assert source.latest is not None
-        return _Made(student, source.latest, source.seconds)
-
-    def _student(self, source: ImageSource, attempt: int) -> nn.Module:
-        return self.engine.quantize(
-            QuantizationTask(
-                self._teacher,
-                source,
-                Bits.parse(self.recipe.bits),
-                generator_of(self._settings["seed"], f"quantize/{attempt}"),
-                progress=self._progress,
-                on_epoch=self._monitors.or_none(),
-            )
+        parents = stage.parents
+        self.images = (
+            StoredSet.read(store, parents["images"], self._teacher.device) if "images" in parents else None
         )
+        self._state = stored_training(store, parents["training"]) if "training" in parents else None
+
+    def make(self, attempt: int) -> _Made:
+        """The student, or its training as it is after this stage, and the sets that were made on the way."""
+        if "synthesizer" not in self._settings:
+            assert self.images is not None
+            return _Made(self._student(FixedImages(self.images.made), attempt))
+        generator = generator_of_sets(self._settings["seed"], attempt, self.images)
+        source = CoupledImages(
+            synthesizer_of(self._settings),
+            self._teacher,
+            generator,
+            self._progress,
+            latest=self.images.made if self.images else None,
+            made_for=self.images.facts.epoch if self.images else 0,
+        )
+        tensors = self._student(source, attempt)
+        # No plan can tell whether an engine that cannot be cut asks for further sets: it keeps its last.
+        if source.has_made_some or not isinstance(self.engine, TrainingEngine):
+            assert source.latest is not None
+            tensors |= set_tensors(source.latest, generator)
+        made = source.latest if source.has_made_some else None
+        return _Made(tensors, made, source.made_for, source.seconds)
+
+    def _student(self, source: ImageSource, attempt: int) -> dict[str, Tensor]:
+        task = QuantizationTask(
+            self._teacher,
+            source,
+            Bits.parse(self.recipe.bits),
+            generator_of(self._settings["seed"], f"quantize/{attempt}"),
+            progress=self._progress,
+            on_epoch=self._monitors.or_none(),
+        )
+        if not isinstance(self.engine, TrainingEngine):
+            return student_state(self.engine.quantize(task))
+        training = self.engine.resume(task, self._state) if self._state else self.engine.begin(task)
+        training.run(self._settings.get("until", self.engine.epochs))
+        if "until" in self._settings:
+            return training_tensors(training.state())
+        return student_state(training.finished())
 
 
 def quantize(stage: Stage, context: RunContext, store: Store, progress: StageProgress) -> Artifact:
-    """Make the student of `stage.settings` from the parent `images`; without one its images come with it.
+    """Make the student of `stage.settings`, or with `until` its training after so many epochs.
 
-    Raises SynthesisFailed and TrainingFailed, StageStopped when a search wants no more of it, and
+    A collapse of images that are made here is tried once more, from what the parents left, with the next
+    seed. Raises SynthesisFailed and TrainingFailed, StageStopped when a search wants no more of it, and
     DataAccessRefused when a method looks for a data set.
     """
-    oracle = Oracle(stage, context) if "oracle" in stage.settings else None
+    before = training_facts(store, stage.parents["training"]) if "training" in stage.parents else None
+    best = before.oracle if before else None
+    oracle = Oracle(stage, context, best or 0.0) if "oracle" in stage.settings else None
     watcher = Watcher(context.watch, stage, context, store, progress) if context.watch else None
     monitors = Monitors([monitor for monitor in (oracle, watcher) if monitor is not None])
-    work = _Quantization(stage, context, progress, monitors)
-    notes: tuple[str, ...] = ()
+    work = _Work(stage, context, store, progress, monitors)
     with no_data(context), measured(context.device) as cost:
-        if "images" in stage.parents:
-            made = work.from_stored(store.tensors(stage.parents["images"]))
-        else:
-            made, notes = with_retries(work.from_coupled)
+        made, notes = with_retries(work.make)
     scope = work.engine.scope
-    facts = StudentFacts(
+    facts = TrainingFacts(
         environment=environment(context.device, context.threads),
-        recipe=work.recipe,
         cost=Cost(
             quantization_seconds=cost.seconds - made.synthesis_seconds - monitors.seconds,
             peak_memory_mb=cost.peak_memory_mb,
         ),
         synthetic_images=0,
+        final_losses={},
         oracle=oracle.best if oracle else None,
         notes=notes if scope == "whole" else (f"neck and heads {WIDTH_OF_HEADS[scope]}", *notes),
     )
-    facts = _with_images(facts, made, stage, store)
-    tensors = image_tensors(made.images) if made.images else {}
-    return Artifact({**student_state(made.student), **tensors}, facts)
+    facts = _with_images(facts, made, work.images.facts if work.images else None)
+    if before is not None:
+        training = replace(before.cost, synthesis_seconds=None)  # which that of the images includes
+        facts = facts.after(replace(before, cost=training))
+    if "until" not in stage.settings:
+        known = {field.name: getattr(facts, field.name) for field in fields(facts)}
+        facts = StudentFacts(**known, recipe=work.recipe)
+    return Artifact(made.tensors, facts)
 
 
-def _with_images(facts: StudentFacts, made: _Made, stage: Stage, store: Store) -> StudentFacts:
+def _with_images(facts: TrainingFacts, made: _Made, parent: SynthesisFacts | None) -> TrainingFacts:
     """The facts with what is known of the images: from their own stage, or from those made on the way."""
     if made.images is not None:
-        return replace(
+        facts = replace(
             facts,
             cost=replace(facts.cost, synthesis_seconds=made.synthesis_seconds),
             synthetic_images=len(made.images.images),
             final_losses=dict(made.images.final_losses),
             gradient_shares=made.images.gradient_shares,
+            epoch=made.epoch,
         )
-    parent = synthesis_facts(store, stage.parents["images"])
-    return replace(
-        facts,
-        cost=facts.cost.after(parent.cost),
-        synthetic_images=parent.synthetic_images,
-        gradient_shares=parent.gradient_shares,
-        notes=(*parent.notes, *facts.notes),
-    )
+    else:
+        assert parent is not None
+        facts = replace(
+            facts,
+            synthetic_images=parent.synthetic_images,
+            final_losses=parent.final_losses,
+            gradient_shares=parent.gradient_shares,
+            epoch=parent.epoch,
+        )
+    return facts if parent is None else facts.after(parent)

@@ -12,6 +12,7 @@ from backbones import load_backbone
 from harness.stages.base import RunContext, Stage
 from harness.stages.facts import StudentRecipe, student_facts
 from harness.store import Store
+from methods.base import TrainingState
 from methods.bits import Bits
 from methods.registry import get_engine, get_method
 from methods.scope import Scope
@@ -19,14 +20,16 @@ from methods.settings import configure
 from tasks.registry import get_task
 
 if TYPE_CHECKING:
-    from torch import Generator, nn
+    from torch import Generator, Tensor, nn
 
     from backbones import Backbone
     from methods.base import Engine, Synthesizer
     from tasks.base import Task
 
-_STUDENT = "student."
-"""What the names of a stored student's tensors begin with."""
+_STUDENT, _OPTIMIZER = "student.", "optimizer."
+"""What the names of a stored student's tensors begin with, and those of what trains it."""
+_GENERATOR, _EPOCH = "training_generator", "epoch"
+"""Where a training left its random numbers, and how many epochs were over."""
 
 
 def teacher_of(stage: Stage, context: RunContext) -> Backbone:
@@ -65,16 +68,43 @@ def engine_of(recipe: StudentRecipe) -> Engine:
 
 def stored_student(store: Store, key: str, teacher: Backbone) -> nn.Module:
     """The quantized model of the artifact `key`, in evaluation mode; raises ArtifactError."""
-    recipe = student_facts(store, key).recipe
+    return student_of(student_facts(store, key).recipe, store.tensors(key), teacher)
+
+
+def student_of(recipe: StudentRecipe, tensors: Mapping[str, Tensor], teacher: Backbone) -> nn.Module:
+    """The quantized model among an artifact's tensors, in evaluation mode."""
     model = engine_of(recipe).prepare(teacher, Bits.parse(recipe.bits))
-    state = store.tensors(key)
-    model.load_state_dict({k.removeprefix(_STUDENT): v for k, v in state.items() if k.startswith(_STUDENT)})
+    model.load_state_dict(_named(_STUDENT, tensors))
     return model.to(teacher.device).eval()
 
 
 def student_state(student: nn.Module) -> dict[str, Any]:
     """The tensors that `stored_student` needs, under the names it looks for."""
     return {f"{_STUDENT}{name}": value for name, value in student.state_dict().items()}
+
+
+def training_tensors(state: TrainingState) -> dict[str, Any]:
+    """A training between two epochs as tensors of an artifact, its student as `student_of` needs it."""
+    import torch
+
+    return {
+        **{f"{_STUDENT}{name}": value for name, value in state.student.items()},
+        **{f"{_OPTIMIZER}{name}": value for name, value in state.optimizer.items()},
+        _GENERATOR: state.generator,
+        _EPOCH: torch.tensor(state.epoch),
+    }
+
+
+def stored_training(store: Store, key: str) -> TrainingState:
+    """The inverse of `training_tensors`, from the artifact `key`; raises ArtifactError."""
+    tensors = store.tensors(key)
+    student, optimizer = _named(_STUDENT, tensors), _named(_OPTIMIZER, tensors)
+    return TrainingState(int(tensors[_EPOCH]), student, optimizer, tensors[_GENERATOR])
+
+
+def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with the prefix, without it."""
+    return {n.removeprefix(prefix): value for n, value in tensors.items() if n.startswith(prefix)}
 
 
 def generator_of(seed: int, purpose: str) -> Generator:

@@ -26,7 +26,6 @@ from harness.planning.plan import Plan, Trial
 from harness.planning.stage_builder import StageBuilder
 from harness.stages.base import RunContext, Stage
 from harness.stages.facts import evaluation_facts
-from harness.stages.kinds import is_made
 from harness.store import open_store
 from harness.tuning import studies
 from harness.tuning.objectives import quality_of, values_of
@@ -90,11 +89,9 @@ class Try:
         return self.asked.number
 
     @property
-    def watched(self) -> str:
-        """Key of the quantization that is followed: the first seed's."""
-        key = self.trials[0].quantization
-        assert key is not None
-        return key
+    def watched(self) -> tuple[str, ...]:
+        """Keys of the stages that are followed: those that train the first seed's student, in order."""
+        return self.trials[0].training
 
 
 @dataclass(frozen=True)
@@ -161,9 +158,9 @@ class Search:
     def _refill(self) -> Sequence[Stage]:
         """Missing stages of a new try; none when all are under way that may be."""
         while len(self.open) < self._limits.jobs and (asked := self._ask()) is not None:
-            tried = self._started(asked)
-            missing = [stage for stage in tried.stages.values() if not is_made(stage, self._store)]
-            tried.open_keys = {stage.key for stage in missing}
+            plan = plan_of(self._subject, self._space, self._builder, asked.params)
+            missing = plan.missing(self._store)
+            tried = Try(asked, plan.trials, plan.stages, {stage.key for stage in missing}, time.monotonic())
             self.open[tried.number] = tried
             self._on_change()
             if missing:
@@ -181,10 +178,6 @@ class Search:
             asked = self._study.ask(self._distributions)
             asked.set_user_attr(OWNER, self._owners.id)
         return asked
-
-    def _started(self, asked: Asked) -> Try:
-        plan = plan_of(self._subject, self._space, self._builder, asked.params)
-        return Try(asked, plan.trials, plan.stages, set(), time.monotonic())
 
     def _on_event(self, event: Event) -> None:
         if event.kind == "started" or event.result is None:
@@ -207,20 +200,21 @@ class Search:
         """Hand reports on to the study; ask stages to stop that are not worth going on with."""
         late = self._is_late()
         for tried in self.open.values():
-            if late:
-                self._store.ask_to_stop(tried.watched)
-            if tried.watched in tried.open_keys and len(self._subject.objectives) == 1:
+            open_ones = [key for key in tried.watched if key in tried.open_keys]
+            if open_ones and len(self._subject.objectives) == 1:
                 self._report(tried)
+            if late or tried.prune:
+                for key in open_ones:  # again at every tick: a stage that begins forgets what it was asked
+                    self._store.ask_to_stop(key)
         self._on_change()
 
     def _report(self, tried: Try) -> None:
-        for step, value in self._store.reports(tried.watched).items():
-            if step not in tried.reported:
-                tried.reported[step] = value
-                tried.asked.report(value, len(tried.reported))
-        if tried.reported and not tried.prune and tried.asked.should_prune():
-            tried.prune = True
-            self._store.ask_to_stop(tried.watched)
+        for key in tried.watched:
+            for step, value in self._store.reports(key).items():
+                if step not in tried.reported:
+                    tried.reported[step] = value
+                    tried.asked.report(value, len(tried.reported))
+        tried.prune = tried.prune or (bool(tried.reported) and tried.asked.should_prune())
 
     def _complete(self, tried: Try) -> None:
         found = [evaluation_facts(self._store, trial.evaluation) for trial in tried.trials]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from backbones.base import FAMILIES, Backbone
-from methods.base import Engine, Evidence, QuantizationTask
+from methods.base import Evidence, QuantizationTask, Training, TrainingEngine, TrainingState
 from methods.bits import Bits
 from methods.engines.training_settings import TrainingSettings
 from methods.scope import SCOPES, WIDTH_OF_HEADS, bits_by_name
@@ -69,7 +69,7 @@ class LsqQatConfig(TrainingSettings):
     )
 
 
-class LsqQat(Engine):
+class LsqQat(TrainingEngine):
     """Trains a student with quantized weights and learned activation ranges."""
 
     Config = LsqQatConfig
@@ -117,24 +117,34 @@ class LsqQat(Engine):
         replace_modules(student, lambda name, module: self._replacement(name, module, bits_of(name)))
         return student.to(teacher.device).eval()
 
-    def quantize(self, task: QuantizationTask) -> nn.Module:
-        """Train on the source's images; the last epoch is the result.
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole training."""
+        return self.config.epochs
 
-        Raises TrainingFailed when the loss is not finite, ValueError when no epoch would train, or for
-        AdaDFQ's distillation on a detector.
+    def begin(self, task: QuantizationTask) -> Training:
+        """The training of a fresh student.
+
+        Raises ValueError when no epoch would train, or for AdaDFQ's distillation on a detector.
         """
-        from methods.engines.training import train
+        return self._training(task, None)
+
+    def resume(self, task: QuantizationTask, state: TrainingState) -> Training:
+        """The training that goes on from `state`; raises as `begin`."""
+        return self._training(task, state)
+
+    def _training(self, task: QuantizationTask, state: TrainingState | None) -> Training:
+        from methods.engines.training import DistilledTraining
         from methods.quantization.lsq import close_ranges
 
-        student = self.prepare(task.teacher, task.bits)
-        train(
-            student,
+        return DistilledTraining(
+            self.prepare(task.teacher, task.bits),
             task,
             self.config,
             before_first_epoch=self._search_ranges,
             after_first_epoch=close_ranges,
+            state=state,
         )
-        return student
 
     def _search_ranges(self, student: nn.Module, images: Tensor) -> None:
         """On plain images spread over the whole set, so that the start hangs on no draw."""

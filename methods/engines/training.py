@@ -6,14 +6,14 @@ Source: MaskAQ's released code (maskaq spec 4, mimiq spec 4). Knows nothing abou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from backbones.base import Backbone
 from backbones.families.explicit import AttentionTaps
-from methods.base import QuantizationTask, TrainingFailed
+from methods.base import QuantizationTask, Training, TrainingFailed, TrainingState
 from methods.engines.augmentation import training_view
 from methods.engines.distillation import (
     entropy_of_difference,
@@ -23,55 +23,104 @@ from methods.engines.distillation import (
 from methods.engines.training_settings import TrainingSettings
 
 _REPORTS_PER_EPOCH = 4
+_MOMENTUM = "momentum_buffer"
+"""What SGD calls it."""
 
 
-def train(
-    student: nn.Module,
-    task: QuantizationTask,
-    settings: TrainingSettings,
-    *,
-    before_first_epoch: Callable[[nn.Module, Tensor], None],
-    after_first_epoch: Callable[[nn.Module], None],
-) -> None:
-    """Train `student` in place; it stays in evaluation mode, as in the released code.
+class DistilledTraining(Training):
+    """Trains a student in place; it stays in evaluation mode, as in the released code."""
 
-    `before_first_epoch` is called with the student and the first set of images. `after_first_epoch` is
-    called once the student has seen its first views, with or without steps on them: where an engine closes
-    the ranges that quantizers take from what they see. Raises TrainingFailed naming the epoch and step at
-    which the loss was not finite; ValueError where the settings cannot train this teacher's student.
-    """
-    _require_trainable(settings, task.teacher)
-    images = task.source.first(student).images
-    before_first_epoch(student, images)
-    student.requires_grad_(True)
-    optimizer = torch.optim.SGD(
-        student.parameters(),
-        lr=settings.learning_rate,
-        momentum=settings.momentum,
-        nesterov=settings.momentum > 0,
-        weight_decay=settings.weight_decay,
-    )
-    for epoch in range(settings.epochs):
+    def __init__(
+        self,
+        student: nn.Module,
+        task: QuantizationTask,
+        settings: TrainingSettings,
+        *,
+        before_first_epoch: Callable[[nn.Module, Tensor], None],
+        after_first_epoch: Callable[[nn.Module], None],
+        state: TrainingState | None = None,
+    ) -> None:
+        """Train a fresh student, or go on with the one of `state`.
+
+        `before_first_epoch` is called with a fresh student and the first set of images. `after_first_epoch`
+        is called once the student has seen its first views, with or without steps on them: where an engine
+        closes the ranges that quantizers take from what they see. Raises ValueError where the settings cannot
+        train this teacher's student.
+        """
+        _require_trainable(settings, task.teacher)
+        self._student, self._task, self._settings = student, task, settings
+        self._after_first_epoch = after_first_epoch
+        self._images = task.source.first(student).images
+        if state is None:
+            before_first_epoch(student, self._images)
+        else:
+            student.load_state_dict(state.student)
+        student.requires_grad_(True)
+        self._optimizer = torch.optim.SGD(
+            student.parameters(),
+            lr=settings.learning_rate,
+            momentum=settings.momentum,
+            nesterov=settings.momentum > 0,
+            weight_decay=settings.weight_decay,
+        )
+        self._epoch = 0
+        if state is not None:
+            self._epoch = state.epoch
+            self._restore_momentum(state.optimizer)
+            task.generator.set_state(state.generator)
+
+    def run(self, until: int) -> None:
+        """Train until so many epochs are over.
+
+        Raises TrainingFailed naming the epoch and step at which the loss was not finite.
+        """
+        for epoch in range(self._epoch, until):
+            self._run_epoch(epoch)
+            self._epoch = epoch + 1
+
+    def _run_epoch(self, epoch: int) -> None:
+        student, task, settings = self._student, self._task, self._settings
         if epoch > 0:
-            optimizer.zero_grad()
+            self._optimizer.zero_grad()
             refreshed = task.source.refreshed(epoch, student)
-            images = images if refreshed is None else refreshed.images
-        for group in optimizer.param_groups:
+            self._images = self._images if refreshed is None else refreshed.images
+        for group in self._optimizer.param_groups:
             group["lr"] = learning_rate_at(epoch, settings)
         if epoch >= settings.warmup_epochs:
-            _Epoch(student, task, settings, optimizer, epoch).run(images)
+            _Epoch(student, task, settings, self._optimizer, epoch).run(self._images)
         elif epoch == 0:
-            _show_one_batch(student, images, task, settings)
+            _show_one_batch(student, self._images, task, settings)
         if epoch == 0:
-            after_first_epoch(student)
+            self._after_first_epoch(student)
         if task.on_epoch is not None:
             task.on_epoch(epoch, student)
-    optimizer.zero_grad()
-    student.requires_grad_(False)
-    if not all(torch.stack([p.isfinite().all() for p in student.parameters()]).tolist()):
-        raise TrainingFailed(
-            "the last training step left parameters that are not finite: lower learning_rate"
+
+    def state(self) -> TrainingState:
+        """Student, momentum and random numbers after the last epoch that was run."""
+        momentum = {
+            name: self._optimizer.state[parameter][_MOMENTUM]
+            for name, parameter in self._student.named_parameters()
+            if self._optimizer.state[parameter].get(_MOMENTUM) is not None
+        }
+        return TrainingState(
+            self._epoch, self._student.state_dict(), momentum, self._task.generator.get_state()
         )
+
+    def _restore_momentum(self, momentum: Mapping[str, Tensor]) -> None:
+        """Only parameters that had a gradient have some."""
+        for name, parameter in self._student.named_parameters():
+            if name in momentum:
+                self._optimizer.state[parameter][_MOMENTUM] = momentum[name].to(parameter.device, copy=True)
+
+    def finished(self) -> nn.Module:
+        """The student; raises TrainingFailed where the last step left it with parameters not finite."""
+        self._optimizer.zero_grad()
+        self._student.requires_grad_(False)
+        if not all(torch.stack([p.isfinite().all() for p in self._student.parameters()]).tolist()):
+            raise TrainingFailed(
+                "the last training step left parameters that are not finite: lower learning_rate"
+            )
+        return self._student
 
 
 def learning_rate_at(epoch: int, settings: TrainingSettings) -> float:

@@ -14,7 +14,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from backbones.base import Backbone
 from methods.base import SynthesisFailed, SynthesisTask, Synthesizer, SyntheticImages
@@ -32,6 +32,8 @@ _COLLAPSED = 0.01
 """Images that differ from their mean by less than this (root mean square, normalized space) are all alike."""
 _TOLERATED = 0.5
 """A generator now and then makes a constant image; a set of which more than half are has failed."""
+_NETWORK, _ADAM = "network.", "adam."
+"""What the names of a generator's memory begin with."""
 
 DEVIATIONS = (
     "the set is drawn from the generator after its training and is then fixed; the code draws new images in "
@@ -86,17 +88,10 @@ class _Training(NamedTuple):
 
 
 class GeneratorSynthesizer(Synthesizer):
-    """Trains a generator, then draws the set; a later set continues the training of the same generator.
-
-    The instance lives for one quantization and keeps the generator between its sets.
-    """
+    """Trains a generator, then draws the set; a later set continues the training of the same generator."""
 
     config: GeneratorConfig
     keeps_pixel_range = False
-
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
-        self._training: _Training | None = None
 
     @abstractmethod
     def losses(
@@ -136,16 +131,19 @@ class GeneratorSynthesizer(Synthesizer):
     def synthesize(self, task: SynthesisTask) -> SyntheticImages:
         """Train the generator, then draw `config.images` images. Raises SynthesisFailed.
 
-        The first set, or one at epoch 0, starts with a fresh generator.
+        Without a set before it starts with a fresh generator.
         """
-        if self._training is None or task.epoch == 0:
-            self._training = self._begin(task.teacher, task.generator)
+        if task.previous is None:
+            training = self._begin(task.teacher, task.generator)
+        else:
+            training = self._begun(task.teacher, task.previous.memory)
         watch = GradientWatch(self.iterations_at(task.epoch))
-        final = self._train(self._training, task, watch)
-        images, labels = self._draw(self._training.network, task.teacher, task.generator)
+        final = self._train(training, task, watch)
+        images, labels = self._draw(training.network, task.teacher, task.generator)
         refuse_unusable(images, tolerated=_TOLERATED)
         _refuse_collapsed(images)
-        return SyntheticImages(images, labels, final, watch.shares())
+        memory = _memory(training) if self.needs_student else {}
+        return SyntheticImages(images, labels, final, watch.shares(), memory)
 
     def _begin(self, teacher: Backbone, generator: Generator) -> _Training:
         import torch
@@ -155,6 +153,21 @@ class GeneratorSynthesizer(Synthesizer):
         return _Training(
             network, torch.optim.Adam(network.parameters(), lr=rate, betas=(0.5, 0.999), fused=True)
         )
+
+    def _begun(self, teacher: Backbone, memory: Mapping[str, Tensor]) -> _Training:
+        """The generator of the set before, with what its optimizer remembers."""
+        import torch
+
+        training = self._begin(teacher, torch.Generator())  # its numbers are replaced
+        network, optimizer = training
+        network.load_state_dict({name: memory[f"{_NETWORK}{name}"] for name in network.state_dict()})
+        remembered: dict[int, dict[str, Tensor]] = {}
+        for name in memory:
+            if name.startswith(_ADAM):
+                index, what = name.removeprefix(_ADAM).split(".")
+                remembered.setdefault(int(index), {})[what] = memory[name].clone()
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": remembered})
+        return training
 
     def _train(self, training: _Training, task: SynthesisTask, watch: GradientWatch) -> dict[str, float]:
         """The last loss terms as numbers; raises SynthesisFailed on one that is not finite."""
@@ -191,6 +204,15 @@ class GeneratorSynthesizer(Synthesizer):
                 images.append(network(mixture, generator=generator))
                 labels.append(mixture.single_labels)
         return torch.cat(images)[: self.config.images], torch.cat(labels)[: self.config.images]
+
+
+def _memory(training: _Training) -> dict[str, Tensor]:
+    """What `_begun` needs."""
+    network, optimizer = training
+    memory = {f"{_NETWORK}{name}": value for name, value in network.state_dict().items()}
+    for index, remembered in optimizer.state_dict()["state"].items():
+        memory |= {f"{_ADAM}{index}.{what}": value for what, value in remembered.items()}
+    return memory
 
 
 def _refuse_collapsed(images: Tensor) -> None:

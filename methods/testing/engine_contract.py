@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from backbones.base import Backbone
-from methods.base import Engine, FixedImages, QuantizationTask, SyntheticImages
+from methods.base import Engine, FixedImages, QuantizationTask, SyntheticImages, TrainingEngine
 from methods.bits import Bits
 from methods.scope import SCOPES, Scope
 from methods.settings import configure
@@ -29,6 +30,8 @@ from methods.testing.rules import (
 
 _BITS = Bits(4, 4)
 _IMAGES = 4
+_LINKS = 3
+"""Epochs of a training that is cut after each of them."""
 
 
 def check_engine(name: str, engine: type[Engine]) -> None:
@@ -78,6 +81,25 @@ def check_quantization(name: str, engine: type[Engine], family: str) -> None:
     require(finite, f"{name}: the student's answers are not finite")
     require(equal(answers, _answers(again, teacher)), f"{name}: the same seed gives another student")
     require(equal(answers, _answers(restored, teacher)), f"{name}: a stored student does not come back")
+    if issubclass(engine, TrainingEngine):
+        _check_links(name, engine, teacher)
+
+
+def _check_links(name: str, engine: type[TrainingEngine], teacher: Backbone) -> None:
+    """A training that another instance goes on with after every epoch gives the same student, bit for bit."""
+    settings = {"epochs": _LINKS} if "epochs" in {f.name for f in dataclasses.fields(engine.Config)} else {}
+    config = configure(engine.Config, "smoke", settings)
+    whole = engine(config).quantize(_task(teacher))
+    training = engine(config).begin(_task(teacher))
+    for epoch in range(1, engine(config).epochs):
+        training.run(epoch)
+        state = training.state()
+        require(state.epoch == epoch, f"{name}: a state after epoch {epoch} says {state.epoch}")
+        training = engine(config).resume(_task(teacher), state)
+    training.run(engine(config).epochs)
+    linked = training.finished()
+    same = equal(list(whole.state_dict().values()), list(linked.state_dict().values()))
+    require(same, f"{name}: a training that is cut gives another student")
 
 
 def _made(engine: type[Engine], scope: Scope = "whole") -> Engine:
@@ -97,8 +119,7 @@ def _json(value: object) -> str:
 def _student(name: str, engine: Engine, teacher: Backbone) -> nn.Module:
     """One student, made under watch."""
     monitor = _EpochCheck(name)
-    made = SyntheticImages(images_for(teacher, _IMAGES), teacher.guidance.nothing(_IMAGES))
-    task = QuantizationTask(teacher, FixedImages(made), _BITS, seeded(), ProgressCheck(name), monitor)
+    task = dataclasses.replace(_task(teacher), progress=ProgressCheck(name), on_epoch=monitor)
     with contextlib.ExitStack() as kept:
         kept.enter_context(random_state_kept(name))
         kept.enter_context(model_kept(name, "teacher", teacher.model))
@@ -108,6 +129,11 @@ def _student(name: str, engine: Engine, teacher: Backbone) -> nn.Module:
     open_ones = [n for n, p in student.named_parameters() if p.requires_grad or p.grad is not None]
     require(not open_ones, f"{name}: leaves gradients on {', '.join(open_ones[:3])}")
     return student
+
+
+def _task(teacher: Backbone) -> QuantizationTask:
+    made = SyntheticImages(images_for(teacher, _IMAGES), teacher.guidance.nothing(_IMAGES))
+    return QuantizationTask(teacher, FixedImages(made), _BITS, seeded())
 
 
 class _EpochCheck:

@@ -76,7 +76,7 @@ def check_synthesis(method: Method, family: str, *, overrides: Mapping[str, Any]
     name = f"{method.name} on {family}"
     config = configure(method.synthesizer.Config, "smoke", overrides or {})
     teacher = teacher_of(family)
-    first, again, other = (_sets(name, method.synthesizer(config), teacher, seed) for seed in (1, 1, 2))
+    first, again, other = (_sets(name, method.synthesizer, config, teacher, seed) for seed in (1, 1, 2))
     for made, same, different in zip(first, again, other, strict=True):
         _check_images(name, made, teacher, config, keeps_range=method.synthesizer.keeps_pixel_range)
         repeated = equal([made.images, made.labels], [same.images, same.labels])
@@ -93,17 +93,52 @@ def check_synthesis(method: Method, family: str, *, overrides: Mapping[str, Any]
         require(moved, f"{name}: a later set, made with the student, is the first again")
 
 
-def _sets(name: str, synthesizer: Synthesizer, teacher: Backbone, seed: int) -> list[SyntheticImages]:
-    """The first set and, where images depend on the student, a later one, by the same instance."""
+def _sets(
+    name: str, kind: type[Synthesizer], config: Any, teacher: Backbone, seed: int
+) -> list[SyntheticImages]:
+    """The first set and, where images depend on the student, a later one.
+
+    The same instance makes both. One that declares its later sets not bound to it has kept nothing: another
+    instance makes the same later set.
+    """
+    synthesizer = kind(config)
     student = disturbed(teacher) if synthesizer.needs_student else None
     real = _real_images(teacher, synthesizer.config.images) if synthesizer.needs_real_images else None
     task = SynthesisTask(teacher, seeded(seed), ProgressCheck(name), student, real_images=real)
-    later = [] if student is None else [dataclasses.replace(task, epoch=LATER_EPOCH)]
     with contextlib.ExitStack() as kept:
         kept.enter_context(random_state_kept(name))
         kept.enter_context(model_kept(name, "teacher", teacher.model))
         kept.enter_context(model_kept(name, "student", student or nn.Identity()))
-        return [synthesizer.synthesize(task) for task in (task, *later)]
+        first = synthesizer.synthesize(task)
+        if student is None:
+            return [first]
+        later = dataclasses.replace(task, epoch=LATER_EPOCH, previous=first)
+        numbers = task.generator.get_state()
+        second = synthesizer.synthesize(later)
+        if kind.later_sets != "bound":
+            task.generator.set_state(numbers)
+            other = kind(config).synthesize(later)
+            require(
+                equal([second.images, second.labels], [other.images, other.labels]),
+                f"{name}: another instance makes another later set, so later_sets should be 'bound'",
+            )
+            _check_first_needs(name, kind(config), task, first)
+        return [first, second]
+
+
+def _check_first_needs(
+    name: str, synthesizer: Synthesizer, task: SynthesisTask, first: SyntheticImages
+) -> None:
+    """A first set that is said to need no student is the same without one."""
+    if synthesizer.needs_student_at(0):
+        return
+    alone = synthesizer.synthesize(
+        dataclasses.replace(task, generator=seeded(task.generator.initial_seed()), student=None)
+    )
+    require(
+        equal([first.images, first.labels], [alone.images, alone.labels]),
+        f"{name}: the first set depends on the student, which needs_student_at(0) denies",
+    )
 
 
 def _check_images(

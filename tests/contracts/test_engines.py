@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -12,8 +12,9 @@ from torch import nn
 
 from backbones import Backbone
 from methods import engine_names, get_engine
-from methods.base import Engine, QuantizationTask
+from methods.base import Engine, QuantizationTask, TrainingState
 from methods.bits import Bits
+from methods.engines.lsq_qat import LsqQat
 from methods.testing import ContractBroken, check_engine, check_engine_declarations, check_quantization
 
 SUPPORTED = [(name, family) for name in engine_names() for family in sorted(get_engine(name).families)]
@@ -146,3 +147,31 @@ def test_a_teacher_that_is_changed_is_noticed(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(engine_contract, "teacher_of", lambda family: teacher)
     with pytest.raises(ContractBroken, match=r"changes head\.bias of the teacher"):
         check_engine("planted", InPlace)
+
+
+class LosesMomentum(LsqQat):
+    def resume(self, task: QuantizationTask, state: TrainingState) -> Any:
+        return super().resume(task, replace(state, optimizer={}))
+
+
+class LosesRandomNumbers(LsqQat):
+    def resume(self, task: QuantizationTask, state: TrainingState) -> Any:
+        return super().resume(task, replace(state, generator=task.generator.get_state()))
+
+
+class Miscounts(LsqQat):
+    def resume(self, task: QuantizationTask, state: TrainingState) -> Any:
+        return super().resume(task, replace(state, epoch=0))
+
+
+@pytest.mark.parametrize(
+    ("engine", "fault"),
+    [
+        (LosesMomentum, "a training that is cut gives another student"),
+        (LosesRandomNumbers, "a training that is cut gives another student"),
+        (Miscounts, "a training that is cut gives another student"),
+    ],
+)
+def test_a_training_that_does_not_go_on_as_it_was_is_named(engine: type[Engine], fault: str) -> None:
+    with pytest.raises(ContractBroken, match=fault):
+        check_quantization("planted", engine, "vit")

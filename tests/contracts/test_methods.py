@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from backbones.base import FAMILIES
 from methods import engine_names, get_method, method_names
@@ -123,6 +124,29 @@ class MovedStudent(Dots):
         return super().synthesize(task)
 
 
+class KeepsItsImages(Dots):
+    needs_student = True
+    later_sets = "apart"
+    kept: Tensor | None = None
+
+    def synthesize(self, task: SynthesisTask) -> SyntheticImages:
+        made = super().synthesize(task)
+        self.kept = made.images if self.kept is None else (self.kept + made.images) / 2
+        return replace(made, images=self.kept)
+
+
+class StudentInFirstSet(Dots):
+    needs_student = True
+    later_sets = "apart"
+
+    def synthesize(self, task: SynthesisTask) -> SyntheticImages:
+        made = super().synthesize(task)
+        return made if task.student is None else replace(made, images=made.images / 2)
+
+    def needs_student_at(self, epoch: int) -> bool:
+        return epoch > 0
+
+
 class UnknownFamily(Dots):
     families = frozenset({"cnn"})
 
@@ -159,6 +183,8 @@ def test_a_method_that_follows_the_contract_passes() -> None:
         (TensorLosses, "reports the loss one as Tensor, not float"),
         (TeacherInTraining, "leaves the teacher with other training modes"),
         (MovedStudent, "changes cls_token of the student"),
+        (KeepsItsImages, "another instance makes another later set"),
+        (StudentInFirstSet, "the first set depends on the student"),
         (UnknownFamily, "dots: unknown families cnn"),
         (Thawed, "Config is not a frozen dataclass"),
         (BelowItsRange, "under the budget fast images=0 is below 1"),

@@ -109,10 +109,12 @@ def test_a_later_set_needs_the_student_and_leaves_it_as_it_was():
     student = disturbed(teacher)
     before = {name: value.clone() for name, value in student.state_dict().items()}
     maker = synthesizer("adadfq")
-    maker.synthesize(SynthesisTask(teacher, generator=seeded()))
+    first = maker.synthesize(SynthesisTask(teacher, generator=seeded()))
     with pytest.raises(ValueError, match="needs the student"):
         maker.synthesize(SynthesisTask(teacher, generator=seeded(), epoch=1))
-    later = maker.synthesize(SynthesisTask(teacher, generator=seeded(), student=student, epoch=1))
+    later = maker.synthesize(
+        SynthesisTask(teacher, generator=seeded(), student=student, epoch=1, previous=first)
+    )
     assert set(later.final_losses) == {"margin", "disagreement", "agreement"}
     assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
     assert all(p.requires_grad and p.grad is None for p in student.parameters())

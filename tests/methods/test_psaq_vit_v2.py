@@ -54,9 +54,10 @@ def test_a_later_set_starts_from_the_one_before():
     teacher = untrained("digits_vit")
     settings = {"images": 6, "batch_size": 4, "learning_rate": 0.02, "refresh_iterations": 2}
     maker = synthesizer("psaq_vit_v2", **settings)
-    first = maker.synthesize(SynthesisTask(teacher, generator=seeded())).images
+    made = maker.synthesize(SynthesisTask(teacher, generator=seeded()))
+    first = made.images
     later = maker.synthesize(
-        SynthesisTask(teacher, generator=seeded(1), student=disturbed(teacher), epoch=2)
+        SynthesisTask(teacher, generator=seeded(1), student=disturbed(teacher), epoch=2, previous=made)
     ).images
     assert later.shape == first.shape
     moved = (later - first).abs()
@@ -72,10 +73,11 @@ def test_a_later_set_raises_the_disagreement():
     student = disturbed(teacher, 0.2)
     alone = {"entropy_weight": 0, "variation_weight": 0, "learning_rate": 0.05, "refresh_iterations": 40}
     maker = synthesizer("psaq_vit_v2", **alone)
-    images = [
-        maker.synthesize(SynthesisTask(teacher, generator=seeded(), student=student, epoch=e)).images
-        for e in (0, 2)
-    ]
+    first = maker.synthesize(SynthesisTask(teacher, generator=seeded()))
+    later = maker.synthesize(
+        SynthesisTask(teacher, generator=seeded(), student=student, epoch=2, previous=first)
+    )
+    images = (first.images, later.images)
     with torch.no_grad():
         before, after = (teacher.guidance.disagreement(teacher.model(x), student(x)) for x in images)
     assert after > 1.2 * before

@@ -51,8 +51,8 @@ def trial(method: str = "psaq_vit", **changes: Any) -> Trial:
         "weights_sha256": "weights",
         "tuning": {} if is_fp32 else {"trials": 50},
         "protocol": {"engine": {}, "transform": {"resize": 28}},
-        "synthesis": None if is_fp32 else f"synthesis of {method}",
-        "quantization": None if is_fp32 else f"quantization of {method}",
+        "making": () if is_fp32 else (f"synthesis of {method}", f"quantization of {method}"),
+        "training": () if is_fp32 else (f"quantization of {method}",),
     }
     return Trial(**{**values, **changes})
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from harness.planning.making import Making, making_of
 from harness.planning.request import Machine, Places, Request, Rows
 from harness.planning.session import open_workbench
 from harness.stages.base import RunContext, Stage
@@ -33,11 +34,14 @@ class Bench:
         return stage
 
     def student(self, name: str, engine: str = "psaq_ptq") -> Stage:
-        images = None if self.builder.is_coupled(name) else self.images(name, engine)
-        bits = self.builder.suite.bits[0]
-        stage = self.builder.quantization(name, engine, BACKBONE, bits, 0, images)
-        self.made(stage)
-        return stage
+        return self.making(name, engine).student
+
+    def making(self, name: str, engine: str) -> Making:
+        """Makes a student with all stages on the way."""
+        making = making_of(self.builder, name, engine, BACKBONE, self.builder.suite.bits[0], 0)
+        for stage in making.stages:
+            self.made(stage)
+        return making
 
     def reference(self) -> Stage:
         stage = self.builder.reference(BACKBONE)

@@ -37,6 +37,7 @@ STUDENT = StudentFacts(
     recipe=StudentRecipe("lsq_qat", {"epochs": 2, "heads": [1, 2]}, "w4a4", "whole"),
     cost=Cost(synthesis_seconds=3.0, quantization_seconds=2.0, peak_memory_mb=100.0),
     synthetic_images=32,
+    final_losses={},
 )
 SCORE = EvaluationFacts(
     environment=ENVIRONMENT,
@@ -114,8 +115,8 @@ def test_an_absent_artifact_is_named(store):
 
 def test_costs_of_work_in_a_row_add_up_by_kind_and_peak():
     images = Cost(synthesis_seconds=3.0, peak_memory_mb=100.0)
-    student = Cost(quantization_seconds=2.0, peak_memory_mb=80.0).after(images)
-    score = Cost(evaluation_seconds=1.0, peak_memory_mb=120.0).after(student)
+    student = Cost(quantization_seconds=2.0, peak_memory_mb=80.0).plus(images)
+    score = Cost(evaluation_seconds=1.0, peak_memory_mb=120.0).plus(student)
     assert student == Cost(synthesis_seconds=3.0, quantization_seconds=2.0, peak_memory_mb=100.0)
     assert score == Cost(3.0, 2.0, 1.0, 120.0)
     assert score.making_seconds == 5.0

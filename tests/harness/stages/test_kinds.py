@@ -22,8 +22,8 @@ from harness.stages.kinds import (
 from tests.harness import fake_stages
 
 
-def test_the_four_kinds_are_there_before_outsiders():
-    assert kind_names()[:4] == ["synthesize", "quantize", "evaluate", "agree"]
+def test_the_five_kinds_are_there_before_outsiders():
+    assert kind_names()[:5] == ["synthesize", "train", "quantize", "evaluate", "agree"]
 
 
 @pytest.mark.parametrize("name", kind_names())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 import torch
 
 from harness.stages.base import RunContext
@@ -20,7 +21,7 @@ def test_a_student_of_stored_images_takes_over_what_is_known_of_them(bench):
     assert facts.cost.synthesis_seconds == images.cost.synthesis_seconds
     assert facts.cost.quantization_seconds > 0
     assert facts.cost.peak_memory_mb >= images.cost.peak_memory_mb
-    assert facts.final_losses == {}
+    assert facts.final_losses == images.final_losses
     assert facts.gradient_shares == images.gradient_shares
     assert "patch_entropy" in facts.gradient_shares.shares
     assert facts.recipe.engine == "psaq_ptq"
@@ -28,10 +29,13 @@ def test_a_student_of_stored_images_takes_over_what_is_known_of_them(bench):
     assert "images" not in bench.store.tensors(stage.key)
 
 
-def test_a_student_that_shapes_its_images_is_stored_with_them(bench):
-    stage = bench.student("maskaq", "lsq_qat")
-    facts, stored = student_facts(bench.store, stage.key), bench.store.tensors(stage.key)
-    assert stage.parents == {}
+@pytest.mark.parametrize(("engine", "apart"), [("lsq_qat", True), ("psaq_ptq", False)])
+def test_images_that_a_student_shapes_lie_apart_where_the_plan_knows_when_they_are_made(bench, engine, apart):
+    making = bench.making("maskaq", engine)
+    stage = making.student
+    facts, stored = student_facts(bench.store, stage.key), bench.store.tensors(making.images.key)
+    assert list(stage.parents) == ["images"]
+    assert ("images" in bench.store.tensors(stage.key)) == (not apart)
     assert stored["images"].shape[0] == stored["labels"].shape[0] == facts.synthetic_images > 0
     assert facts.final_losses
     assert set(facts.gradient_shares.shares) == set(facts.final_losses)

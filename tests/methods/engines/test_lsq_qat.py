@@ -15,7 +15,7 @@ from backbones.loading import build_model
 from methods.base import FixedImages, ImageSource, QuantizationTask, SyntheticImages, TrainingFailed
 from methods.bits import Bits
 from methods.engines.lsq_qat import LsqQat, LsqQatConfig
-from methods.engines.training import learning_rate_at, train
+from methods.engines.training import DistilledTraining, learning_rate_at
 from methods.quantization.layers import QuantizedConv2d, QuantizedLinear, QuantizedMatMul
 from methods.quantization.lsq import LsqQuantizer
 from methods.settings import configure
@@ -269,7 +269,9 @@ def test_no_step_is_left_with_the_few_images_of_a_remainder(count):
     student.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
     settings = LsqQatConfig(epochs=1, warmup_epochs=0, augment=False)
     task = QuantizationTask(tiny("digits_vit"), source_of(blobs(count)), W4A4, seeded())
-    train(student, task, settings, before_first_epoch=lambda *_: None, after_first_epoch=lambda _: None)
+    DistilledTraining(
+        student, task, settings, before_first_epoch=lambda *_: None, after_first_epoch=lambda _: None
+    ).run(1)
     assert sum(sizes) == count
     assert max(sizes) <= 16
     assert max(sizes) - min(sizes) <= 1
