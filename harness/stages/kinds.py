@@ -14,7 +14,7 @@ from harness.errors import ArtifactError
 from harness.stages.agreement import agree
 from harness.stages.base import Stage, StageFunction
 from harness.stages.evaluate import evaluate
-from harness.stages.facts import EvaluationFacts, Facts, StudentFacts, SynthesisFacts, read_facts
+from harness.stages.facts import EvaluationFacts, Facts, StudentFacts, SynthesisFacts, verified_facts
 from harness.stages.quantize import quantize
 from harness.stages.synthesize import synthesize
 from harness.store import Store
@@ -76,8 +76,7 @@ def is_made(stage: Stage, store: Store) -> bool:
     if stage.kind not in _kinds:
         return store.holds(stage.key)
     try:
-        store.verify(stage.key)
-        read_facts(store, stage.key, _kinds[stage.kind].facts)
+        verified_facts(store, stage.key, _kinds[stage.kind].facts)
     except ArtifactError:
         return False
     return True
