@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from results.grouping import Row
 from results.record import Record
-from results.statistics import Interval, holm, mcnemar, paired_bootstrap, unpack_outcomes, unpack_scores
+from results.statistics import (
+    Interval,
+    bootstrap_p_value,
+    holm,
+    mcnemar,
+    paired_bootstrap,
+    unpack_outcomes,
+    unpack_scores,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,7 +106,7 @@ def _compare(row: Row, best: Row) -> tuple[str, float] | None:
     if len(first) == len(second) == 1 and first.dtype == second.dtype == bool:
         return "mcnemar", mcnemar(first[0], second[0]).p_value
     generator = np.random.default_rng(_BOOTSTRAP_SEED)
-    return "bootstrap", paired_bootstrap(first, second, generator=generator).p_value
+    return "bootstrap", bootstrap_p_value(first, second, generator=generator)
 
 
 def compared(row: Row, other: Row) -> Comparison | None:

@@ -101,8 +101,8 @@ class Record(TrialIdentity):
         return not isinstance(engine, Mapping) or bool(engine.get("scope", "whole") == "whole")
 
     def to_json(self) -> dict[str, Any]:
-        """A dict that `json.dumps` takes."""
-        return dataclasses.asdict(self)
+        """A dict that `json.dumps` takes; what it holds is the record's own."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Record:

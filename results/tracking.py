@@ -16,12 +16,14 @@ import os
 import re
 import time
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results import database as databases
 from results.addresses import shown_address, without_passwords
+from results.logged_runs import LoggedRun, OtherTables, read_runs
 from results.record import Record
 
 if TYPE_CHECKING:
@@ -38,6 +40,10 @@ _BATCH = 100
 _PAGE = 1000
 _PARENT = "mlflow.parentRunId"
 """MLflow's own tag for nested runs."""
+_IDENTIFYING = ("trial", "listed_as", "content", "superseded")
+"""Tags that say whose run it is, and whether it counts."""
+_FEW = 20
+"""As many records are looked for one by one on a server, where reading all of its runs may take longer."""
 _IDENTITY = ("method", "synthesizer", "engine", "backbone", "bits", "task", "track", "budget", "seed")
 
 
@@ -59,6 +65,8 @@ class Tracker:
         self.shown_uri = shown_address(self.uri)
         """The address without a password, for everything that is shown or kept."""
         self._on_set_aside = on_set_aside
+        self._is_whole = False
+        """Whether the database was looked at, and made where it was missing."""
         self._client: MlflowClient | None = None
         self._experiment = ""
         self._searches: dict[str, str] = {}
@@ -69,16 +77,29 @@ class Tracker:
 
         A trial logged with the same content is left as it is. Other content makes a new run, and the old one
         is marked `superseded`; but a failure never replaces a result. A trial that suites list under another
-        method name, track or budget has a run for each. Raises TrackingError.
+        method name, track or budget has a run for each. What is there is asked for once, and MLflow is loaded
+        only where something has to be written. Raises TrackingError.
         """
-        with self._session() as client:
-            return sum(self._log_one(client, record, _suite_tag(suite)) for record in records)
+        records = list(records)
+        with self._held():
+            logged: dict[tuple[str, str], list[LoggedRun]] = defaultdict(list)
+            for run in self._runs_of(records):
+                logged[run.tags["trial"], run.tags["listed_as"]].append(run)
+            return sum(
+                self._log_one(logged[record.trial, _listed_as(record)], record, _suite_tag(suite))
+                for record in records
+            )
 
     def load(self, suite: str) -> list[Record]:
         """The records of a suite, one per listed trial, ordered by trial. Raises TrackingError."""
-        with self._session() as client:
-            runs = self._search(client, f"tags.`{_suite_tag(suite)}` = 'true'")
+        with self._held():
+            runs = self._runs((*_IDENTIFYING, "record.*"), _suite_tag(suite))
             return [self._restored(run) for run in _current(runs)]
+
+    def reach(self) -> None:
+        """Ask MLflow whether it can use what lies at the address. Raises TrackingError."""
+        with self._session():
+            pass
 
     def open_search(self, study: str, facts: Mapping[str, object]) -> str:
         """Id of a search's parent run, made or found again by the study's name. Raises TrackingError."""
@@ -130,23 +151,47 @@ class Tracker:
             client.set_tag(parent, "verdict", _shown(sentence))
             client.log_artifact(parent, str(settings))
 
-    def _log_one(self, client: MlflowClient, record: Record, suite_tag: str) -> bool:
-        filter_string = f"tags.trial = '{record.trial}' and tags.listed_as = '{_listed_as(record)}'"
-        earlier = self._search(client, filter_string)
+    def _log_one(self, earlier: list[LoggedRun], record: Record, suite_tag: str) -> bool:
+        """Whether a run was written for the record; the earlier runs of its trial are brought up to date."""
         text = json.dumps(record.to_json(), sort_keys=True)
         content = hashlib.sha256(text.encode()).hexdigest()
-        suites = {key for run in earlier for key in run.data.tags if key.startswith("suite.")} | {suite_tag}
+        suites = {key for run in earlier for key in run.tags if key.startswith("suite.")} | {suite_tag}
         kept = next((run for run in _current(earlier) if _keeps(run, record, content)), None)
         if kept is None:
-            run_id = _write_run(client, self._experiment, record, text, content, suites)
+            run_id = _write_run(self._opened(), self._experiment, record, text, content, suites)
+            tags = {"trial": record.trial, "listed_as": _listed_as(record), "content": content}
+            tags |= {"status": record.status, **dict.fromkeys(suites, "true")}
+            now = LoggedRun(run_id, max([0, *(run.start_time + 1 for run in earlier)]), tags)
         else:
-            run_id = _id_of(kept)
-            for key in sorted(suites - set(kept.data.tags)):
-                client.set_tag(run_id, key, "true")
+            run_id, now = kept.run_id, None
+            for key in sorted(suites - set(kept.tags)):
+                self._tag(kept, key, "true")
         for run in earlier:
-            if _id_of(run) != run_id and "superseded" not in run.data.tags:
-                client.set_tag(_id_of(run), "superseded", run_id)
-        return kept is None
+            if run.run_id != run_id and "superseded" not in run.tags:
+                self._tag(run, "superseded", run_id)
+        earlier += [now] if now else []
+        return now is not None
+
+    def _tag(self, run: LoggedRun, key: str, value: str) -> None:
+        self._opened().set_tag(run.run_id, key, value)
+        run.tags[key] = value
+
+    def _runs_of(self, records: Sequence[Record]) -> list[LoggedRun]:
+        """The logged runs of these records' trials, perhaps among others, with the tags that tell of them."""
+        names = (*_IDENTIFYING, "status", "suite.*")
+        if self._database is not None or len(records) > _FEW:
+            return [run for run in self._runs(names) if {"trial", "listed_as"} <= run.tags.keys()]
+        wanted = {(record.trial, _listed_as(record)) for record in records}
+        filters = [f"tags.trial = '{trial}' and tags.listed_as = '{listed}'" for trial, listed in wanted]
+        return [_plain(run) for one in filters for run in self._search(self._opened(), one)]
+
+    def _runs(self, names: Sequence[str], tagged: str | None = None) -> list[LoggedRun]:
+        """The runs that are there, or those with the tag `tagged`, with the tags of these names at least."""
+        if self._database is not None:
+            with contextlib.suppress(OtherTables):  # MLflow knows them, or says what is wrong
+                return read_runs(self._database, _EXPERIMENT, names, tagged)
+        filter_string = "" if tagged is None else f"tags.`{tagged}` = 'true'"
+        return [_plain(run) for run in self._search(self._opened(), filter_string)]
 
     def _search(self, client: MlflowClient, filter_string: str) -> list[Run]:
         runs: list[Run] = []
@@ -158,23 +203,28 @@ class Tracker:
             if not token:
                 return runs
 
-    def _restored(self, run: Run) -> Record:
-        parts = [run.data.tags[key] for key in sorted(run.data.tags) if key.startswith("record.")]
-        text = "".join(parts)
-        if hashlib.sha256(text.encode()).hexdigest() != run.data.tags["content"]:
+    def _restored(self, run: LoggedRun) -> Record:
+        text = "".join(run.tags[key] for key in sorted(run.tags) if key.startswith("record."))
+        if hashlib.sha256(text.encode()).hexdigest() != run.tags["content"]:
             raise TrackingError(
-                f"run {run.info.run_id} in {self.shown_uri} was altered: delete it and log the suite again"
+                f"run {run.run_id} in {self.shown_uri} was altered: delete it and log the suite again"
             )
         try:
             return Record.from_json(json.loads(text))
         except (TypeError, ValueError) as error:
             raise TrackingError(
-                f"run {run.info.run_id} in {self.shown_uri} holds no record of this version: {error}"
+                f"run {run.run_id} in {self.shown_uri} holds no record of this version: {error}"
             ) from None
 
     @contextlib.contextmanager
     def _session(self) -> Iterator[MlflowClient]:
-        """The opened client, under the file's lock; whatever MLflow raises becomes a TrackingError.
+        """The opened client, as `_held`."""
+        with self._held():
+            yield self._opened()
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[None]:
+        """The database, whole and under its lock; whatever MLflow and SQLite raise becomes a TrackingError.
 
         A traceback does not show the error it stands for: that may hold the address with its password.
         """
@@ -182,15 +232,20 @@ class Tracker:
             lock = contextlib.nullcontext() if self._database is None else databases.locked(self._database)
             with lock, warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # MLflow and SQLAlchemy warn about each other
-                if self._client is None:
-                    if self._database is not None:
-                        self._make_whole(self._database)
-                    self._client, self._experiment = _opened(self.uri, self._database)
-                yield self._client
+                if self._database is not None and not self._is_whole:
+                    self._make_whole(self._database)
+                    self._is_whole = True
+                yield
         except TrackingError:
             raise
         except Exception as error:  # requests, SQLAlchemy and MLflow raise unrelated kinds
             raise TrackingError(self._explained(error)) from None
+
+    def _opened(self) -> MlflowClient:
+        """The client, opened when something first needs it; inside `_held` alone."""
+        if self._client is None:
+            self._client, self._experiment = _opened(self.uri, self._database)
+        return self._client
 
     def _make_whole(self, database: Path) -> None:
         """Create the database where there is none that can be used; MLflow would fill it step by step."""
@@ -271,9 +326,6 @@ def _write_run(
     """A finished run; its `content` tag is written last, so a run without one was torn by a kill."""
     from mlflow.entities import Metric, Param, RunTag
 
-    name = f"{record.method}-{record.engine}-{record.backbone}-{record.bits}-seed{record.seed}"
-    identity = {"trial": record.trial, "listed_as": _listed_as(record), **(further_tags or {})}
-    run_id = _id_of(client.create_run(experiment, run_name=name, tags=identity))
     now = int(time.time() * 1000)
     beside = {"cost": record.cost, "gradient_share": record.gradient_shares}
     further = {f"{group}/{name}": value for group, found in beside.items() for name, value in found.items()}
@@ -284,10 +336,14 @@ def _write_run(
     ]
     params = [Param(_legal(key), _shown(value)) for key, value in _params(record).items()]
     pieces = [text[start : start + _TAG_LENGTH] for start in range(0, len(text), _TAG_LENGTH)]
-    facts = {"status": record.status, "reason": _shown(record.reason), "fingerprint": record.fingerprint}
+    facts = {"trial": record.trial, "listed_as": _listed_as(record), **(further_tags or {})}
+    facts |= {"status": record.status, "reason": _shown(record.reason), "fingerprint": record.fingerprint}
     facts |= dict.fromkeys(sorted(suites), "true")
     facts |= {f"record.{index:03d}": piece for index, piece in enumerate(pieces)}
-    tags = [RunTag(key, value) for key, value in {**facts, "content": content}.items()]
+    first, rest = dict(list(facts.items())[:_BATCH]), list(facts.items())[_BATCH:]
+    name = f"{record.method}-{record.engine}-{record.backbone}-{record.bits}-seed{record.seed}"
+    run_id = _id_of(client.create_run(experiment, run_name=name, tags=first))
+    tags = [RunTag(key, value) for key, value in [*rest, ("content", content)]]
     # One call per finished trial wherever it all fits; a call writes params, then metrics, then tags.
     for start in range(0, max(len(params), len(tags)), _BATCH):
         batch = slice(start, start + _BATCH)
@@ -309,20 +365,24 @@ def _params(record: Record) -> dict[str, object]:
     return params
 
 
-def _keeps(run: Run, record: Record, content: str) -> bool:
+def _plain(run: Run) -> LoggedRun:
+    """What records need of a run of MLflow's."""
+    return LoggedRun(run.info.run_id, run.info.start_time, dict(run.data.tags))
+
+
+def _keeps(run: LoggedRun, record: Record, content: str) -> bool:
     """Whether a logged run stays the trial's answer when `record` comes in."""
-    if run.data.tags["content"] == content:
+    if run.tags["content"] == content:
         return True
-    return record.status != "ok" and run.data.tags.get("status") == "ok"
+    return record.status != "ok" and run.tags.get("status") == "ok"
 
 
-def _current(runs: Sequence[Run]) -> list[Run]:
+def _current(runs: Sequence[LoggedRun]) -> list[LoggedRun]:
     """The newest whole, not superseded run of each listed trial, ordered by trial."""
-    newest: dict[tuple[str, str], Run] = {}
-    for run in sorted(runs, key=lambda run: run.info.start_time):
-        tags = run.data.tags
-        if "content" in tags and "superseded" not in tags:
-            newest[tags["trial"], tags["listed_as"]] = run
+    newest: dict[tuple[str, str], LoggedRun] = {}
+    for run in sorted(runs, key=lambda run: run.start_time):
+        if "content" in run.tags and "superseded" not in run.tags:
+            newest[run.tags["trial"], run.tags["listed_as"]] = run
     return [newest[listed] for listed in sorted(newest)]
 
 

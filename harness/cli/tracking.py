@@ -38,7 +38,7 @@ class Tracking:
         if self.uri is None:
             return
         try:
-            Tracker(self.uri).load(suite)
+            Tracker(self.uri).reach()
         except TrackingError as error:
             raise UsageError(str(error)) from None
 

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 1.0
 """Time between two looks at who makes the running stages."""
+_DRAW_SECONDS = 0.25
+"""Least time between two drawings of the live table."""
+_PAUSES = 25
+"""Least time between them, in CPU seconds of one: hundreds of running stages take no more of a core."""
 _FAILED: tuple[Status, ...] = ("failed", "out_of_memory")
 _COLUMNS = (
     Column("stage"),
@@ -74,25 +78,29 @@ class RunView:
         self.time_left = TimeLeft(stages, store.timings(), slots, context.device, later)
         self._live: Live | None = None
         self._over = threading.Event()
-        self._watch = threading.Thread(target=self._tell_of_claims, daemon=True)
-        """Looks for whom stages wait: the process that waits, which may be this one, cannot say so."""
+        self._threads = [threading.Thread(target=self._tell_of_claims, daemon=True)]
+        """One looks for whom stages wait: the process that waits, which may be this one, cannot say so. On a
+        terminal another draws."""
 
     def __enter__(self) -> RunView:
         if self._console.is_terminal:
             from rich.live import Live
 
             self._live = Live(
-                get_renderable=self.table, console=self._console, refresh_per_second=4, transient=True
+                get_renderable=self.table, console=self._console, auto_refresh=False, transient=True
             )
             self._live.__enter__()
-        self._watch.start()
+            self._threads.append(threading.Thread(target=self._draw, args=(self._live,), daemon=True))
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
-        self._watch.join()
+        for thread in self._threads:
+            thread.join()
         if self._live is not None:
             self._live.__exit__(kind, error, trace)
 
@@ -131,6 +139,14 @@ class RunView:
             for key, one, said in shown:
                 table.add(*_cells(one, said or {}, now, elsewhere.get(key, "")))
         return table
+
+    def _draw(self, live: Live) -> None:
+        """Draw the table again and again, as long as the view lives."""
+        pause = _DRAW_SECONDS
+        while not self._over.wait(pause):
+            began = time.thread_time()
+            live.refresh()
+            pause = max(_DRAW_SECONDS, _PAUSES * (time.thread_time() - began))
 
     def _follow(self, one: _Running, said: Mapping[str, Any] | None, now: float) -> None:
         """Note what a running stage says of itself; it says something as soon as a worker has it."""

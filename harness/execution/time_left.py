@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import heapq
+import itertools
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from harness.execution.stage_queue import StageQueue
 from harness.stages.base import Stage
 
+_NEAR = 1000
+"""Stages whose order and parents are looked at in an estimate."""
 _LEAST_SECONDS = 1.0
 """What a running stage takes yet at least: nothing that runs is over."""
 
@@ -52,7 +58,11 @@ class _Pace:
 
 
 class TimeLeft:
-    """Estimates the rest of a run from the stages that were seen on this store, before and in this run."""
+    """Estimates the rest of a run from the stages that were seen on this store, before and in this run.
+
+    The next `_NEAR` open stages are scheduled one by one. Those further on count as work of their kinds that
+    all slots share: nobody sees the difference, and an estimate costs the same however long the run is.
+    """
 
     def __init__(
         self,
@@ -67,7 +77,10 @@ class TimeLeft:
         `slots` is how many stages are expected to run at once; what is seen corrects it.
         """
         self._open = {stage.key: stage for stage in (*stages, *later)}
-        self._later = {stage.key for stage in later}
+        self._names = {key: _Name(one.kind, one.timing_name(device)) for key, one in self._open.items()}
+        self._counts = Counter(self._names.values())
+        """How many open stages have each name."""
+        self._queue = StageQueue(stages)
         self._timings = dict(timings)
         self._device = device
         self._slots = max(1, slots)
@@ -78,7 +91,8 @@ class TimeLeft:
     def started(self, stage: Stage) -> None:
         """Note a stage that a scheduler started; one that leaves ready stages waiting has no more room."""
         self._running[stage.key] = _Pace()
-        is_full = any(self._is_ready(other) for other in self._open.values())
+        self._queue.start(stage.key)
+        is_full = self._queue.first_ready() is not None
         self._slots = len(self._running) if is_full else max(self._slots, len(self._running))
 
     def follow(self, stage: Stage, elapsed: float, step: int = 0, total: int = 0) -> None:
@@ -87,10 +101,12 @@ class TimeLeft:
 
     def ended(self, stage: Stage, seconds: float, done: bool) -> None:
         """Note a stage that ended; only one that is `done` says how long such a stage takes."""
-        self._open.pop(stage.key, None)
+        if self._open.pop(stage.key, None) is not None:
+            self._counts[self._names[stage.key]] -= 1
         self._running.pop(stage.key, None)
+        self._queue.end(stage.key)
         if done:
-            self.seen[self._name(stage)] = self._timings[self._name(stage)] = seconds
+            self.seen[self._name(stage).text] = self._timings[self._name(stage).text] = seconds
 
     def left(self) -> Left | None:
         """What the open stages take, run as a scheduler would; None while nothing is known of any of them."""
@@ -98,28 +114,26 @@ class TimeLeft:
         known = dict(self._timings)
         for key, seconds in rest.items():
             if seconds is not None:
-                known[self._name(self._open[key])] = self._running[key].elapsed + seconds
-        expected = {
-            key: rest[key] if key in rest else self._expected(stage, known)
-            for key, stage in self._open.items()
-        }
-        if expected and all(seconds is None for seconds in expected.values()):
+                known[self._names[key].text] = self._running[key].elapsed + seconds
+        expected = _Expected(known)
+        near = {key: self._open[key] for key in (*rest, *itertools.islice(self._open, _NEAR))}
+        taking = {key: rest[key] if key in rest else expected(self._names[key]) for key in near}
+        far = Counter({name: count for name, count in self._counts.items() if count > 0})
+        far -= Counter(self._names[key] for key in near)
+        far_taking = {name: expected(name) for name in far}
+        everything = [*taking.values(), *far_taking.values()]
+        if everything and all(seconds is None for seconds in everything):
             return None
-        seconds = self._simulated({key: value or 0.0 for key, value in expected.items()})
-        return Left(seconds, None not in expected.values())
+        work = sum(count * (far_taking[name] or 0.0) for name, count in far.items())
+        seconds = self._simulated(near, {key: value or 0.0 for key, value in taking.items()}, work)
+        return Left(seconds, None not in everything)
 
     def expected(self, stage: Stage) -> float | None:
         """Seconds a stage of this name took last, else the mean of its kind, else None."""
-        return self._expected(stage, self._timings)
+        return _Expected(self._timings)(self._name(stage))
 
-    def _name(self, stage: Stage) -> str:
-        return stage.timing_name(self._device)
-
-    def _expected(self, stage: Stage, timings: Mapping[str, float]) -> float | None:
-        if (name := self._name(stage)) in timings:
-            return timings[name]
-        same = [seconds for name, seconds in timings.items() if name.startswith(f"{stage.kind}:")]
-        return sum(same) / len(same) if same else None
+    def _name(self, stage: Stage) -> _Name:
+        return self._names.get(stage.key) or _Name(stage.kind, stage.timing_name(self._device))
 
     def _rest_of(self, stage: Stage) -> float | None:
         """Seconds that a running stage takes yet; None where neither the store nor its own steps tell."""
@@ -129,36 +143,53 @@ class TimeLeft:
         by_store, late = expected - pace.elapsed, pace.elapsed - expected
         if pace.left is None:  # a stage that is late and silent is expected to be as late again
             return max(_LEAST_SECONDS, by_store, late)
-        if self._name(stage) in self._timings and pace.left < by_store:
+        if self._name(stage).text in self._timings and pace.left < by_store:
             return max(_LEAST_SECONDS, by_store)  # the part may end soon, and another follow
         trust = max(pace.share, min(1.0, pace.elapsed / expected)) if expected > 0 else 1.0
         return max(_LEAST_SECONDS, (1 - trust) * max(0.0, by_store) + trust * pace.left)
 
-    def _is_ready(self, stage: Stage) -> bool:
-        if stage.key in self._running or stage.key in self._later:
-            return False
-        return not any(parent in self._open for parent in stage.awaited)
+    def _simulated(self, near: Mapping[str, Stage], seconds: Mapping[str, float], far_work: float) -> float:
+        """When the last open stage ends if as many run at once as there are slots, each after its parents.
 
-    def _simulated(self, seconds: Mapping[str, float]) -> float:
-        """When the last open stage ends if as many run at once as there are slots, each after its parents."""
-        order = {key: place for place, key in enumerate(self._open)}
-        awaited = {key: sum(p in order for p in stage.awaited) for key, stage in self._open.items()}
-        children: dict[str, list[str]] = {key: [] for key in order}
-        for key, stage in self._open.items():
-            for parent in stage.awaited:
-                if parent in children:
-                    children[parent].append(key)
-        running = [(seconds[key], key) for key in self._running if key in order]
+        `far_work` is the seconds of the stages that are not near, which fill the slots as they become free.
+        """
+        queue, running = StageQueue(near.values()), []
+        for key in near:
+            if key in self._running:
+                queue.start(key)
+                running.append((seconds[key], key))
         heapq.heapify(running)
-        ready = [order[key] for key, count in awaited.items() if not count and key not in self._running]
-        keys, now = list(self._open), 0.0
-        while running or ready:
-            while ready and len(running) < self._slots:
-                key = keys[heapq.heappop(ready)]
-                heapq.heappush(running, (now + seconds[key], key))
+        ends: deque[float] = deque(maxlen=self._slots)
+        now = 0.0
+        while True:
+            while len(running) < self._slots and (stage := queue.first_ready()) is not None:
+                queue.start(stage.key)
+                heapq.heappush(running, (now + seconds[stage.key], stage.key))
+            if not running:
+                return max(now, (far_work + sum(ends)) / self._slots) if far_work else now
             now, key = heapq.heappop(running)
-            for child in children[key]:
-                awaited[child] -= 1
-                if not awaited[child]:
-                    heapq.heappush(ready, order[child])
-        return now
+            ends.append(now)
+            queue.end(key)
+
+
+class _Name(NamedTuple):
+    """Stages of one name take about as long as each other, and those of one kind are somewhat alike."""
+
+    kind: str
+    text: str
+
+
+class _Expected:
+    """Name -> the seconds of such a stage, by what is known; each kind is averaged once."""
+
+    def __init__(self, known: Mapping[str, float]) -> None:
+        self._known = known
+        self._means: dict[str, float | None] = {}
+
+    def __call__(self, name: _Name) -> float | None:
+        if name.text in self._known:
+            return self._known[name.text]
+        if name.kind not in self._means:
+            same = [seconds for text, seconds in self._known.items() if text.startswith(f"{name.kind}:")]
+            self._means[name.kind] = sum(same) / len(same) if same else None
+        return self._means[name.kind]

@@ -49,6 +49,7 @@ class Overdue(Generic[_Task]):
         self._limits = TimeLimits(context)
         self._claimant = context.claimant
         self._store = open_store(context.store)
+        self._limit: dict[_Task, float | None] = {}
         self._begun: dict[_Task, float] = {}
         self._passed: dict[_Task, float] = {}
         self._next_look = 0.0
@@ -61,7 +62,9 @@ class Overdue(Generic[_Task]):
         self._next_look = now + _LOOK_SECONDS
         passed = []
         for reference, stage in stages.items():
-            limit = self._limits.seconds(stage)
+            if reference not in self._limit:
+                self._limit[reference] = self._limits.seconds(stage)
+            limit = self._limit[reference]
             if limit is None or reference in self._passed or not self._is_made(reference, stage, now):
                 continue
             if now - self._begun[reference] > limit:
@@ -75,6 +78,7 @@ class Overdue(Generic[_Task]):
 
     def forget(self, reference: _Task) -> None:
         """The task has ended."""
+        self._limit.pop(reference, None)
         self._begun.pop(reference, None)
         self._passed.pop(reference, None)
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
-from backbones import SPECS
 from harness.planning.making import Making, making_of
 from harness.planning.plan import Plan, Trial
-from harness.planning.stage_builder import StageBuilder, plain
+from harness.planning.stage_builder import StageBuilder
 from harness.planning.task_facts import TaskFacts
 from harness.stages.base import RunContext, Stage
 from harness.suites.suite import ANCHORS, Suite, engines_of
 from methods.bits import FULL_PRECISION, Bits
-from methods.registry import get_engine, get_method
+from methods.registry import get_method
 from tasks.base import Split
 
 
@@ -71,7 +68,6 @@ def quantized_trial(
         evaluation = builder.evaluation(backbone, making.student, reference, split)
     else:
         evaluation = score(making.student)
-    engine_config = builder.engine_config(name, engine)
     return _trial(
         builder,
         name,
@@ -81,11 +77,8 @@ def quantized_trial(
         seed,
         evaluation,
         making=making,
-        settings={
-            "synthesizer": plain(builder.synthesis_config(name, engine)),
-            "engine": plain(engine_config),
-        },
-        engine_protocol=get_engine(engine)(engine_config, builder.suite.scope).protocol(bits),
+        settings=builder.settings(name, engine),
+        engine_protocol=builder.protocol(name, engine, bits),
         track="controlled" if method.engine not in (None, engine) else builder.suite.track,
         split=split,
         notes=builder.notes(name, engine),
@@ -108,7 +101,6 @@ def _trial(
     split: str = "report",
     notes: tuple[str, ...] = (),
 ) -> Trial:
-    transform = dataclasses.asdict(SPECS[backbone].data)
     return Trial(
         trial=evaluation.key,
         method=method,
@@ -122,7 +114,7 @@ def _trial(
         seed=seed,
         data_use=get_method(method).data_use,
         settings=settings or {},
-        protocol=json.loads(json.dumps({"engine": engine_protocol or {}, "transform": transform})),
+        protocol={"engine": engine_protocol or {}, "transform": evaluation.settings["transform"]},
         weights_sha256=builder.weights_sha256[backbone],
         notes=notes,
         making=tuple(stage.key for stage in making.stages) if making else (),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +17,7 @@ from harness.errors import UsageError
 from harness.planning.plan import Plan
 from harness.planning.request import Machine
 from harness.stages.base import RunContext
+from harness.store import Store
 from harness.suites.locations import Locations
 
 
@@ -55,9 +58,27 @@ def machine_faults(machine: Machine) -> list[str]:
         if value is not None and low is not None and not low <= value < math.inf:
             faults.append(f"{field.metadata['flags'][0]} {value:g}: at least {low:g}")
     try:
-        device_of(machine.device)
+        device = device_of(machine.device)
     except UsageError as error:
-        faults.append(str(error))
+        return [*faults, str(error)]
+    return [*faults, *_gpu_faults(machine, device)]
+
+
+def _gpu_faults(machine: Machine, device: str) -> list[str]:
+    """What makes no sense of the GPUs that are asked for on a device."""
+    faults, gpus = [], machine.gpus_per_trial
+    if ":" in device and machine.scheduler == "ray":
+        faults.append(
+            f"--device {device}: Ray gives every stage its GPU; say --device cuda, or --scheduler inline"
+        )
+    if gpus is None or not 0 <= gpus < math.inf:
+        return faults
+    if gpus > 1:
+        faults.append(f"--gpus-per-trial {gpus:g}: a stage uses one GPU, or a part of one such as 0.5")
+    elif gpus and device == "cpu":
+        faults.append(f"--gpus-per-trial {gpus:g}: no stage uses a GPU on --device {machine.device} (cpu)")
+    elif not gpus and device != "cpu":
+        faults.append(f"--gpus-per-trial 0: a stage on {device} needs one GPU, or a part of one such as 0.5")
     return faults
 
 
@@ -65,7 +86,7 @@ def device_of(wanted: str) -> str:
     """The torch device for `auto`, `cpu`, `cuda` or `cuda:N`; raises UsageError where it cannot be used."""
     if wanted == "cpu":
         return wanted
-    if wanted != "auto" and not wanted.startswith("cuda"):
+    if wanted != "auto" and not re.fullmatch("cuda(:[0-9]{1,4})?", wanted):
         raise UsageError(f"--device {shown(wanted)}: one of auto, cpu, cuda, cuda:N")
     import torch
 
@@ -73,6 +94,9 @@ def device_of(wanted: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if not torch.cuda.is_available():
         raise UsageError(f"--device {shown(wanted)}: torch sees no GPU here; `harness doctor` tells more")
+    number, count = int(wanted.partition(":")[2] or 0), torch.cuda.device_count()
+    if number >= count:
+        raise UsageError(f"--device {wanted}: torch sees {count} here, the last is cuda:{count - 1}")
     return wanted
 
 
@@ -95,10 +119,25 @@ def run_context(
     )
 
 
-def threads_for(plan: Plan) -> int:
-    """Threads per stage so that the widest front of independent trials fills the cores once."""
-    width = len({trial.images for trial in plan.trials if trial.images})
-    return max(1, cores() // max(1, min(cores(), width)))
+def threads_for(plan: Plan, store: Store, context: RunContext) -> int:
+    """Threads per stage so that the stages that can run at once fill the cores.
+
+    As many can as are missing and wait for no other one but a reference, and as the GPUs have room for.
+    """
+    paths = [(*trial.making, trial.evaluation) for trial in plan.trials if trial.making]
+    front = {next((key for key in keys if not store.place(key).exists()), "") for keys in paths}
+    at_once = min(cores(), len(front - {""}), _room_on_gpus(context))
+    return max(1, cores() // max(1, at_once))
+
+
+def _room_on_gpus(context: RunContext) -> int:
+    """How many stages this machine's GPUs take at once; no bound where stages use none."""
+    if not context.device.startswith("cuda"):
+        return sys.maxsize
+    import torch
+
+    count = 1 if ":" in context.device else torch.cuda.device_count()
+    return int(count / context.gpus_per_trial + 1e-9) if context.gpus_per_trial else count
 
 
 def cores() -> int:

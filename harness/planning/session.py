@@ -142,7 +142,8 @@ def _places_of(request: Request) -> tuple[Locations, list[str]]:
 def _planned(request: Request, checked: _Checked) -> Session:
     session = session_of(checked.suite, checked.context, checked.weights_sha256, checked.notes, checked.facts)
     if request.machine.cpus_per_trial is None:
-        context = dataclasses.replace(session.context, threads=threads_for(session.plan))
+        threads = threads_for(session.plan, session.store, session.context)
+        context = dataclasses.replace(session.context, threads=threads)
         session = dataclasses.replace(session, context=context)
     return session
 

@@ -7,9 +7,9 @@ import dataclasses
 import functools
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from backbones.registry import SPECS, family_of
 from harness.errors import UsageError
@@ -31,14 +31,38 @@ _TEACHER_CODE = (
 )
 """What decides a teacher's answers beside its weights and its family: part of every stage."""
 
+_Asked = ParamSpec("_Asked")
+_Made = TypeVar("_Made")
+
+
+def _once(
+    make: Callable[Concatenate[StageBuilder, _Asked], _Made],
+) -> Callable[Concatenate[StageBuilder, _Asked], _Made]:
+    """Lets a builder make once, for every set of arguments, what thousands of its trials ask for."""
+
+    def made(builder: StageBuilder, /, *asked: _Asked.args, **named: _Asked.kwargs) -> _Made:
+        known: dict[Any, _Made] = builder.known.setdefault(make.__name__, {})
+        place = (*asked, *named.items())
+        if place not in known:
+            known[place] = make(builder, *asked, **named)
+        return known[place]
+
+    functools.update_wrapper(made, make)
+    return made
+
 
 class StageBuilder:
-    """Makes each stage of a suite once; trials that need the same one share it."""
+    """Makes each stage of a suite once; trials that need the same one share it.
+
+    Stages and trials also share the plain values that their settings consist of: nobody changes them.
+    """
 
     def __init__(self, suite: Suite, weights_sha256: Mapping[str, str], facts: TaskFacts) -> None:
         self.suite = suite
         self.weights_sha256 = weights_sha256
         self.stages: dict[str, Stage] = {}
+        self.known: dict[str, dict[Any, Any]] = {}
+        """What `_once` keeps, by the name of what makes it."""
         self._facts = facts
 
     def variants(self, name: str) -> list[StageBuilder]:
@@ -57,6 +81,7 @@ class StageBuilder:
         tuned = {**self.suite.tuned, **({name: changes[TUNED]} if TUNED in changes else {})}
         overrides = {**self.suite.overrides, name: merged(self.suite.overrides.get(name, {}), fields)}
         varied = copy.copy(self)
+        varied.known = {}
         varied.suite = dataclasses.replace(self.suite, overrides=overrides, tuned=tuned, variants={})
         return varied
 
@@ -71,6 +96,7 @@ class StageBuilder:
         assert synthesizer is not None
         return synthesizer(self.synthesis_config(name, engine))
 
+    @_once
     def synthesis_config(self, name: str, engine: str) -> Any:
         """The synthesizer's config under budget and overrides.
 
@@ -99,6 +125,7 @@ class StageBuilder:
         ]
         return {"images": max(rivals)} if rivals and max(rivals) > 0 else {}
 
+    @_once
     def notes(self, name: str, engine: str) -> tuple[str, ...]:
         """What is known of a row before it runs: that an anchor has fewer or more images than its rivals."""
         rivals = self._images_of_rivals(engine).get("images", 0) if name in ANCHORS else 0
@@ -109,6 +136,7 @@ class StageBuilder:
         reason = "the suite says so" if chosen else "the tuning split holds no more"
         return (f"{own} images beside methods that have {rivals}: {reason}",)
 
+    @_once
     def engine_config(self, name: str, engine: str) -> Any:
         """The engine's config: budget, then the method's preset, the engine's overrides, the method's own."""
         method = get_method(name)
@@ -118,6 +146,20 @@ class StageBuilder:
         nested = self.suite.overrides.get(name, {}).get(engine, {})
         fields = {**preset, **self.suite.overrides.get(engine, {}), **nested}
         return configure(get_engine(engine).Config, self.suite.budget, fields)
+
+    @_once
+    def settings(self, name: str, engine: str) -> dict[str, dict[str, Any]]:
+        """`synthesizer` and `engine` -> every hyper-parameter of a row, as plain values."""
+        return {
+            "synthesizer": plain(self.synthesis_config(name, engine)),
+            "engine": plain(self.engine_config(name, engine)),
+        }
+
+    @_once
+    def protocol(self, name: str, engine: str, bits: Bits) -> dict[str, Any]:
+        """What the engine quantizes and how, as plain values."""
+        made = get_engine(engine)(self.engine_config(name, engine), self.suite.scope)
+        return dict(_plain(made.protocol(bits)))
 
     def reference(self, backbone: str, split: Split = "report") -> Stage:
         """The stage that scores the full-precision teacher on a split and keeps its logits."""
@@ -185,7 +227,7 @@ class StageBuilder:
         return {
             **self._teacher(backbone),
             "engine": engine,
-            "engine_config": plain(self.engine_config(name, engine)),
+            "engine_config": self.settings(name, engine)["engine"],
             "bits": str(bits),
             "scope": self.suite.scope,
             "seed": seed,
@@ -227,24 +269,25 @@ class StageBuilder:
         return self._stage("evaluate", label, settings, parents, [_file_of(self._facts.task_class)])
 
     def _made_by(self, name: str, engine: str) -> dict[str, Any]:
-        made = {"synthesizer": name, "config": plain(self.synthesis_config(name, engine))}
+        made = {"synthesizer": name, "config": self.settings(name, engine)["synthesizer"]}
         inputs = self._inputs_digest(name, engine)
         return made if inputs is None else {**made, "inputs": inputs}
 
-    @functools.cache  # noqa: B019 - a builder lives as long as its plan is made
+    @_once
     def _inputs_digest(self, name: str, engine: str) -> str | None:
         try:
             return self.synthesizer(name, engine).inputs_digest()
         except ValueError as error:
             raise UsageError(f"{name}: {error}") from None
 
+    @_once
     def _teacher(self, backbone: str) -> dict[str, Any]:
         spec = SPECS[backbone]
         return {
             "backbone": backbone,
             "weights_sha256": self.weights_sha256[backbone],
-            "architecture": {"timm_name": spec.timm_name, **spec.model_settings},
-            "transform": dataclasses.asdict(spec.data),
+            "architecture": _plain({"timm_name": spec.timm_name, **spec.model_settings}),
+            "transform": plain(spec.data),
         }
 
     def _stage(
@@ -258,7 +301,6 @@ class StageBuilder:
         origin: Mapping[str, str] | None = None,
     ) -> Stage:
         """The stage of these settings; its key holds `origin` where that decides what the parents are."""
-        settings = json.loads(json.dumps(settings))
         family = _file_of(type(family_of(SPECS[settings["backbone"]])))
         code = code_digest(*files, *_TEACHER_CODE, family)
         key = stage_key(kind, settings, parents if origin is None else origin, code)
@@ -267,8 +309,14 @@ class StageBuilder:
 
 def plain(config: Any) -> dict[str, Any]:
     """A dataclass as plain JSON values."""
-    return dict(json.loads(json.dumps(dataclasses.asdict(config))))
+    return dict(_plain(dataclasses.asdict(config)))
 
 
+def _plain(value: Any) -> Any:
+    """A value as reading its JSON gives it."""
+    return json.loads(json.dumps(value))
+
+
+@functools.cache
 def _file_of(thing: type) -> Path:
     return Path(inspect.getfile(thing))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -204,7 +205,15 @@ def write_artifact(
 
 def read_facts(store: Store, key: str, kind: type[AnyFacts]) -> AnyFacts:
     """The facts of an artifact; raises ArtifactError when absent, Damaged when of another kind too."""
-    meta = store.meta(key)
+    return _facts_in(store.meta(key), store, key, kind)
+
+
+def verified_facts(store: Store, key: str, kind: type[AnyFacts]) -> AnyFacts:
+    """The facts of an artifact whose tensors are whole too; raises as `read_facts` does."""
+    return _facts_in(store.verify(key), store, key, kind)
+
+
+def _facts_in(meta: Mapping[str, Any], store: Store, key: str, kind: type[AnyFacts]) -> AnyFacts:
     try:
         return kind.from_json(meta.get("facts"))
     except ValueError as error:
@@ -243,13 +252,19 @@ def _read(cls: type[_Data], data: object) -> _Data:
     """A dataclass from the JSON of its fields."""
     if not isinstance(data, Mapping):
         raise ValueError(f"{cls.__name__} is no mapping of names to values")
-    wanted = typing.get_type_hints(cls)
-    unknown, missing = sorted(set(data) - set(wanted)), sorted(set(wanted) - set(data))
-    if unknown or missing:
+    wanted = _fields(typing.cast(type, cls))
+    if set(data) != set(wanted):
+        unknown, missing = sorted(set(data) - set(wanted)), sorted(set(wanted) - set(data))
         faults = [f"unknown {', '.join(unknown)}"] * bool(unknown)
         faults += [f"missing {', '.join(missing)}"] * bool(missing)
         raise ValueError(f"{cls.__name__} has other keys than it should: {'; '.join(faults)}")
     return cls(**{name: _value(f"{cls.__name__}.{name}", wanted[name], data[name]) for name in wanted})
+
+
+@functools.cache
+def _fields(cls: type) -> dict[str, Any]:
+    """Name -> type of a dataclass's fields; looked up once, since a run reads thousands of facts."""
+    return typing.get_type_hints(cls)
 
 
 def _value(name: str, wanted: Any, value: object) -> Any:
@@ -262,6 +277,7 @@ def _value(name: str, wanted: Any, value: object) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+@functools.cache
 def _json_types(wanted: Any) -> tuple[type, ...]:
     """What JSON gives for a field of this type."""
     if isinstance(wanted, types.UnionType):

@@ -20,7 +20,7 @@ from harness.stages.facts import (
     StudentFacts,
     SynthesisFacts,
     TrainingFacts,
-    read_facts,
+    verified_facts,
 )
 from harness.stages.quantize import quantize
 from harness.stages.synthesize import synthesize
@@ -84,8 +84,7 @@ def is_made(stage: Stage, store: Store) -> bool:
     if stage.kind not in _kinds:
         return store.holds(stage.key)
     try:
-        store.verify(stage.key)
-        read_facts(store, stage.key, _kinds[stage.kind].facts)
+        verified_facts(store, stage.key, _kinds[stage.kind].facts)
     except ArtifactError:
         return False
     return True

@@ -61,12 +61,14 @@ class ArtifactFolder:
         self.verify(key)
         return load_file(self._folder(key) / "data.safetensors")
 
-    def verify(self, key: str) -> None:
-        """Raise ArtifactError unless the artifact is there, Damaged unless it is whole and unaltered."""
+    def verify(self, key: str) -> dict[str, Any]:
+        """The description of an artifact that is whole; raises ArtifactError when absent, else Damaged."""
         body = self._body(key)
         data = self._folder(key) / "data.safetensors"
         if not data.is_file() or _sha256(data) != body["data_sha256"]:
             raise Damaged.at(data)
+        description: dict[str, Any] = body["meta"]
+        return description
 
     def holds(self, key: str) -> bool:
         """Whether a usable artifact is there."""

@@ -33,8 +33,11 @@ class Artifacts(Protocol):
         """The artifact's tensors, on the CPU; raises as `verify` does."""
         ...
 
-    def verify(self, key: str) -> None:
-        """Raise ArtifactError unless the artifact is there, Damaged unless it is whole and unaltered."""
+    def verify(self, key: str) -> dict[str, Any]:
+        """The description of an artifact that is whole and unaltered, read once.
+
+        Raises ArtifactError unless it is there, Damaged unless it and its tensors are as they were written.
+        """
         ...
 
     def holds(self, key: str) -> bool:

@@ -1,4 +1,5 @@
-"""`make bench`: the harness's speed as ratios and differences taken in one run, on this machine.
+"""`make bench`: the harness's speed as ratios and differences taken in one run, on this machine; and what the
+driver costs as a suite grows, in CPU time (`--largest` adds 100,000 stages).
 
 Each synthesis iteration is timed in turn with a plain forward + backward to the image of the same model
 (fused attention), and the median of the pairwise ratios is shown with its range. With
@@ -17,6 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmarks import scale
 from tests.benchmarks.overhead import cached_suite_seconds, no_op_trials_seconds
 from tests.benchmarks.synthesis import maskaq_iteration, plain_pass, psaq_iteration
 
@@ -37,7 +39,10 @@ def _seconds(call: Callable[[], object]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=7, help="timed pairs per ratio")
-    parser.add_argument("--only", choices=["psaq", "maskaq", "overhead", "cached"], help="one of the four")
+    parser.add_argument(
+        "--only", choices=["psaq", "maskaq", "overhead", "cached", "scale"], help="one of them"
+    )
+    parser.add_argument("--largest", action="store_true", help="also 100,000 stages")
     options = parser.parse_args()
     table = Table(title="make bench", title_justify="left")
     for column in ("what", "median", "range", "aim"):
@@ -78,7 +83,10 @@ def main() -> None:
             " s",
             "at most 3 s",
         )
-    Console().print(table)
+    if table.row_count:
+        Console().print(table)
+    if options.only in (None, "scale"):
+        Console().print(scale.table((1_000, 10_000, *([100_000] if options.largest else []))))
 
 
 if __name__ == "__main__":

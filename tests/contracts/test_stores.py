@@ -37,7 +37,7 @@ def test_an_artifact_comes_back_as_written(store, opened):
         assert torch.equal(one.tensors("k")["a"], torch.arange(6.0).reshape(2, 3))
         assert one.holds("k")
         assert not one.is_damaged("k")
-        one.verify("k")
+        assert one.verify("k") == {"label": "x", "n": 3}
 
 
 def test_slices_and_views_are_stored_as_they_look(store):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from results.statistics import (
+    bootstrap_p_value,
     holm,
     mcnemar,
     pack_outcomes,
@@ -175,3 +176,26 @@ def test_scores_survive_packing(scores: list[float]):
 def test_scores_of_another_length_are_refused():
     with pytest.raises(ValueError, match="6 bytes do not hold the scores of 4 images"):
         unpack_scores(pack_scores([0.5, 1, 0]), 4)
+
+
+@pytest.mark.parametrize("shift", [-0.5, -0.2, -0.05, 0.0, 0.02, 0.1, 0.3, 0.6])
+@pytest.mark.parametrize("seeds", [(1, 2), (3, 3)])
+def test_a_p_value_that_is_certain_is_the_one_that_resampling_gives(shift, seeds):
+    drawn = np.random.default_rng(1)
+    first = drawn.random((seeds[0], 500)) < 0.4
+    second = drawn.random((seeds[1], 500)) < 0.4 + shift
+    resampled = paired_bootstrap(first, second, generator=np.random.default_rng(0)).p_value
+    assert bootstrap_p_value(first, second, generator=np.random.default_rng(0)) == resampled
+
+
+def test_nothing_is_drawn_for_models_that_are_far_apart():
+    class NoGenerator:
+        def multinomial(self, *_, **__):
+            raise AssertionError("drawn")
+
+    drawn = np.random.default_rng(1)
+    first, second = drawn.random((3, 500)) < 0.9, drawn.random((3, 500)) < 0.5
+    for one, other in ((first, second), (second, first)):
+        assert bootstrap_p_value(one, other, generator=NoGenerator()) == 2 / 10_001
+    with pytest.raises(AssertionError, match="drawn"):
+        bootstrap_p_value(first, first, generator=NoGenerator())

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from results import tracking
 from results.database import local_uri
 from results.record import Record
 from results.tracking import Tracker, TrackingError
@@ -263,3 +264,52 @@ def test_a_database_locked_by_another_program_says_so(tmp_path: Path):
         connection.execute("begin exclusive")
         with pytest.raises(TrackingError, match=r"mlflow\.db is in use elsewhere .*: try again later"):
             tracker.load("locked")
+
+
+@pytest.fixture
+def searches(monkeypatch) -> list[str]:
+    """The searches that MLflow is asked for."""
+    from mlflow import MlflowClient
+
+    asked: list[str] = []
+    search = MlflowClient.search_runs
+
+    def counted(client, experiments, filter_string="", **how):
+        asked.append(filter_string)
+        return search(client, experiments, filter_string, **how)
+
+    monkeypatch.setattr(MlflowClient, "search_runs", counted)
+    return asked
+
+
+@pytest.mark.parametrize(("count", "asked"), [(2, 2), (25, 1)])
+def test_what_a_server_holds_is_asked_for_in_one_search_of_all_or_few_of_one(
+    tracker: Tracker, searches, monkeypatch, count, asked
+):
+    records = [record(f"served_{count}", seed=seed) for seed in range(count)]
+    tracker.log(records[1:], "before")
+    monkeypatch.setattr(tracking, "_opened", lambda uri, database: (tracker._client, tracker._experiment))
+    server = Tracker("http://127.0.0.1:9")
+    assert server.log(records, f"served {count}") == 1
+    assert len(searches) == asked
+    assert sorted(r.seed for r in server.load(f"served {count}")) == list(range(count))
+
+
+def test_what_a_database_holds_is_read_without_mlflow(tracker: Tracker, searches):
+    records = [record("unchanged", seed=seed) for seed in range(3)]
+    tracker.log(records, "unchanged")
+    assert searches == []
+    code = (
+        "import sys; from results.tracking import Tracker; from tests.results.fakes import record; "
+        "records = [record('unchanged', seed=seed) for seed in range(3)]; tracker = Tracker(sys.argv[1]); "
+        "assert tracker.log(records, 'unchanged') == 0 and len(tracker.load('unchanged')) == 3; "
+        "assert 'mlflow' not in sys.modules and 'sqlalchemy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, tracker.uri], check=True)
+
+
+def test_one_call_may_hold_a_trial_twice(tracker: Tracker):
+    one = record("doubled", trial="doubled")
+    again = dataclasses.replace(one, cost={"synthesis_seconds": 61.0})
+    assert tracker.log([one, one, again], "doubled") == 2
+    assert tracker.load("doubled") == [again]

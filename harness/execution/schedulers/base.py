@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from harness.execution.stage_queue import StageQueue
 from harness.stages.base import RunContext, Stage, StageResult
 
 
@@ -83,7 +84,7 @@ class Progression:
     """Which stages wait, which are ready, and how the others ended."""
 
     def __init__(self, work: Work) -> None:
-        self._waiting = {stage.key: stage for stage in work.stages}
+        self._queue = StageQueue(work.stages)
         self._running: dict[str, Stage] = {}
         self._on_event = work.on_event
         self._refill = work.refill
@@ -91,37 +92,26 @@ class Progression:
 
     def start_next(self) -> Stage | None:
         """The first stage whose parents are done, now marked as running; None when all others wait."""
-        while (stage := self._start_ready()) is None:
+        while (stage := self._queue.first_ready()) is None:
             more = self._refill()
             if not more:
                 return None
-            self._waiting |= {stage.key: stage for stage in more if stage.key not in self._running}
+            self._queue.add(more)
+        self._queue.start(stage.key)
+        self._running[stage.key] = stage
+        self._on_event(Event("started", stage))
         return stage
-
-    def _start_ready(self) -> Stage | None:
-        for key, stage in self._waiting.items():
-            if not any(p in self._waiting or p in self._running for p in stage.awaited):
-                self._running[key] = self._waiting.pop(key)
-                self._on_event(Event("started", stage))
-                return stage
-        return None
 
     def end(self, result: StageResult) -> None:
         """Note how a running stage ended; on failure all that depend on it are skipped."""
         stage = self._running.pop(result.key)
+        lost = [] if result.status in ("done", "cached") else self._queue.dependents(stage.key)
         self._note(stage, result)
-        if result.status in ("failed", "out_of_memory", "stopped"):
-            self._skip_dependents(stage, result)
-
-    def _skip_dependents(self, failed: Stage, result: StageResult) -> None:
-        lost = {failed.key}
-        for key, stage in list(self._waiting.items()):
-            if lost.intersection(stage.awaited):
-                lost.add(key)
-                del self._waiting[key]
-                reason = f"{failed.kind} {result.status.replace('_', ' ')}: {result.reason}"
-                self._note(stage, StageResult(key, "skipped", reason=reason))
+        for dependent in lost:
+            reason = f"{stage.kind} {result.status.replace('_', ' ')}: {result.reason}"
+            self._note(dependent, StageResult(dependent.key, "skipped", reason=reason))
 
     def _note(self, stage: Stage, result: StageResult) -> None:
+        self._queue.end(stage.key)
         self.results[stage.key] = result
         self._on_event(Event("ended", stage, result))

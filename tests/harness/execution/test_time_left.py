@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
+from harness.execution import time_left
+from harness.execution.stage_queue import StageQueue as Queue
 from harness.execution.time_left import TimeLeft
 from harness.stages.base import Stage
 
@@ -137,3 +141,38 @@ def test_nothing_is_left_when_all_have_ended():
     left = TimeLeft([stage("a")], {}, slots=4, device="cpu")
     left.ended(stage("a"), 1.0, done=False)
     assert seconds_of(left) == 0.0
+
+
+def test_stages_far_ahead_count_as_work_that_all_slots_share(monkeypatch):
+    reference = stage("reference")
+    pairs = [
+        (
+            stage(f"make {n % 7}", "synthesize", ("reference",)),
+            stage(f"score {n % 5}", "evaluate", (f"m{n}",)),
+        )
+        for n in range(900)
+    ]
+    stages = [reference]
+    for n, (made, scored) in enumerate(pairs):
+        stages += [dataclasses.replace(made, key=f"m{n}"), dataclasses.replace(scored, key=f"s{n}")]
+    timings = {one.timing_name("cpu"): 5.0 + 3 * (n % 11) for n, one in enumerate(stages)}
+    exact = TimeLeft(stages, timings, slots=16, device="cpu")
+    near = TimeLeft(stages, timings, slots=16, device="cpu")
+    for one in stages[:200]:
+        for left in (exact, near):
+            left.ended(one, timings[one.timing_name("cpu")], done=True)
+    monkeypatch.setattr(time_left, "_NEAR", 10_000)
+    expected = seconds_of(exact)
+    monkeypatch.setattr(time_left, "_NEAR", 100)
+    assert seconds_of(near) == pytest.approx(expected, rel=0.02)
+
+
+def test_an_estimate_schedules_no_more_stages_however_many_are_open(monkeypatch):
+    scheduled = []
+    monkeypatch.setattr(
+        time_left, "StageQueue", lambda found: scheduled.append(len(list(found))) or Queue(found)
+    )
+    left = TimeLeft([stage(str(n)) for n in range(3000)], {"evaluate:0:None:x": 1.0}, slots=8, device="cpu")
+    assert scheduled.pop() == 3000  # once, to follow what starts and ends
+    assert seconds_of(left) == 375.0
+    assert scheduled == [1000]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from backbones import SPECS, find_weights, sha256_of_file
+from harness.planning import stage_builder
 from harness.planning.expansion import build_plan
 from harness.planning.plan import Plan
 from harness.stages.base import RunContext
@@ -17,6 +18,7 @@ from harness.suites.changes import with_assignments
 from harness.suites.draft import Draft
 from harness.suites.suite import Suite
 from methods.bits import Bits
+from methods.settings import configure
 from tests.harness.stages.test_facts import SCORE, STUDENT
 
 SUITE = Suite(
@@ -183,3 +185,17 @@ def test_variants_are_further_rows_that_share_what_they_do_not_change():
     assert other_engine.settings["engine"]["batch_size"] == 7
     assert other_engine.synthesis == base.synthesis
     assert len({t.evaluation for t in (base, slower, other_engine)}) == 3
+
+
+def test_what_is_asked_of_settings_does_not_grow_with_the_trials(monkeypatch):
+    asked = []
+
+    def counted(Config, budget, overrides):
+        asked.append(Config)
+        return configure(Config, budget, overrides)
+
+    monkeypatch.setattr(stage_builder, "configure", counted)
+    plan_of()
+    few = len(asked)
+    plan_of(dataclasses.replace(SUITE, seeds=tuple(range(20)), bits=(Bits(3, 3), *SUITE.bits)))
+    assert len(asked) == 2 * few

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from backbones import SPECS
 from backbones.loading import build_model
 from harness.errors import UsageError
+from harness.planning import run_context as run_contexts
+from harness.planning.plan import Plan
 from harness.planning.request import Machine
 from harness.planning.run_context import (
     WeightFiles,
@@ -13,7 +17,10 @@ from harness.planning.run_context import (
     find_weight_files,
     machine_faults,
     run_context,
+    threads_for,
 )
+from harness.stages.base import RunContext
+from harness.store import open_store
 from harness.suites.locations import Locations
 
 
@@ -68,3 +75,63 @@ def test_what_is_taken_of_a_file_is_noted(tmp_path):
 def test_a_number_that_is_none_is_a_fault(gpus):
     (fault,) = machine_faults(Machine(device="cpu", gpus_per_trial=gpus))
     assert fault == f"--gpus-per-trial {gpus}: at least 0"
+
+
+@pytest.fixture
+def one_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"device": "cpu", "gpus_per_trial": 1.0}, "no stage uses a GPU"),
+        ({"device": "cuda", "gpus_per_trial": 1.5}, "a stage uses one GPU, or a part of one"),
+        ({"device": "cuda", "gpus_per_trial": 0.0}, "a stage on cuda needs one GPU"),
+        ({"device": "cuda:0"}, "Ray gives every stage its GPU"),
+        ({"device": "cuda:7", "scheduler": "inline"}, "torch sees 1 here, the last is cuda:0"),
+        ({"device": "cuda:x"}, "one of auto, cpu, cuda, cuda:N"),
+    ],
+)
+def test_gpus_that_make_no_sense_are_refused_in_a_sentence(one_gpu, asked, said):
+    (fault,) = machine_faults(Machine(**asked))
+    assert said in fault
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"device": "cuda"},
+        {"device": "auto", "gpus_per_trial": 0.3},
+        {"device": "cpu", "gpus_per_trial": 0.0},
+        {"device": "cuda:0", "scheduler": "inline"},
+    ],
+)
+def test_gpus_that_make_sense_are_not(one_gpu, asked):
+    assert machine_faults(Machine(**asked)) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "done", "threads"),
+    [
+        ("cpu", 0.0, 0, 4),  # four stages can run at once on 16 cores
+        ("cpu", 0.0, 2, 8),
+        ("cpu", 0.0, 4, 16),
+        ("cuda", 1.0, 0, 16),
+        ("cuda", 0.5, 0, 8),
+        ("cuda", 0.3, 0, 5),
+    ],
+)
+def test_threads_follow_what_is_missing_and_the_gpus(
+    one_gpu, monkeypatch, tmp_path, device, gpus, done, threads
+):
+    monkeypatch.setattr(run_contexts, "cores", lambda: 16)
+    store = open_store(tmp_path)
+    keys = [SimpleNamespace(synthesis=None, quantization=f"q{n}", evaluation=f"e{n}") for n in range(4)]
+    for one in keys[:done]:
+        for key in (one.quantization, one.evaluation):
+            store.place(key).mkdir(parents=True)
+    plan = Plan(None, (*keys, SimpleNamespace(quantization=None)), {})
+    context = RunContext(tmp_path, device=device, gpus_per_trial=gpus)
+    assert threads_for(plan, store, context) == threads

@@ -5,21 +5,25 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import typing
+from pathlib import Path
 
 import pytest
 
-from harness.stages.base import RunContext
-from harness.stages.facts import Facts
+from harness.stages.base import RunContext, Stage
+from harness.stages.facts import Facts, write_artifact
 from harness.stages.kinds import (
     StageKind,
     UnknownKind,
     get_kind,
+    is_made,
     kind_names,
     load_kinds,
     register_kind,
     unregister_kind,
 )
+from harness.store import open_store
 from tests.harness import fake_stages
+from tests.harness.stages.test_facts import SCORE
 
 
 def test_the_five_kinds_are_there_before_outsiders():
@@ -66,3 +70,14 @@ def test_every_process_is_told_which_modules_hold_kinds(tmp_path):
     context = fake_stages.context_of(tmp_path)
     assert RunContext(store=tmp_path).modules == ()
     assert context.modules == ("tests.harness.fake_stages",)
+
+
+def test_whether_a_stage_is_made_takes_one_look_at_its_description(tmp_path, monkeypatch):
+    store = open_store(tmp_path).create()
+    one = Stage("evaluate", "one", {}, {}, key="one")
+    write_artifact(store, one.key, {}, SCORE)
+    reads = []
+    read = Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda path, **how: reads.append(path.name) or read(path, **how))
+    assert is_made(one, store)
+    assert reads == ["meta.json"]
