@@ -7,6 +7,7 @@ import functools
 import multiprocessing
 import os
 import subprocess
+import sys
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -38,6 +39,11 @@ def forked(function: Callable[[], Any], *, seconds: float = 240) -> Any:
 
 
 def _report(function: Callable[[], Any], there: Connection) -> None:
+    if "torch" in sys.modules:
+        import torch
+
+        # Threads of OpenMP do not survive a fork: the child would wait for those of its parent for ever.
+        torch.set_num_threads(1)
     try:
         there.send((function(), ""))
     except BaseException:
