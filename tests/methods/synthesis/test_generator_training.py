@@ -80,6 +80,8 @@ def test_steps_follow_the_rate():
 
 def test_a_later_set_continues_the_same_generator_and_epoch_0_starts_anew():
     class Refreshed(Sided):
+        needs_student = True
+
         def iterations_at(self, epoch):
             return 40 if epoch == 0 else 1
 
