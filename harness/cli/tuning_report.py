@@ -54,7 +54,7 @@ def print_tuned(tuned: Tuned, console: Console) -> None:
         *(f"Pareto front: try {p['number']}, {_valued(objectives, p['values'])}" for p in tuned.front),
     ]
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, markup=False, highlight=False)
 
 
 def _about_importance(tuned: Tuned) -> str:

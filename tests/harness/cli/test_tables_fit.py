@@ -29,6 +29,7 @@ from harness.planning.request import Places, Request, Rows
 from harness.planning.session import open_outline
 from harness.tuning.space import Dimension, Space
 from harness.tuning.tune import Tuned
+from results.statistics import Spread
 from results.tables import FittedTable
 
 WIDTHS = pytest.mark.parametrize("width", [60, 80, 120])
@@ -169,7 +170,7 @@ def test_what_a_search_found(width):
     console = Recording(width)
     tuned = Tuned(
         space, "a-study", Path("a folder"), best, facts, (97.256, 0.004), (90.0, 12.0),
-        shares=dict.fromkeys(best, 0.0004), trials_before=12,
+        shares=dict.fromkeys(best, Spread(0.0004, 0.12)), trials_before=12,
     )  # fmt: skip
     print_tuned(tuned, console)
     check(console)

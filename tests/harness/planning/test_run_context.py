@@ -128,10 +128,10 @@ def test_threads_follow_what_is_missing_and_the_gpus(
 ):
     monkeypatch.setattr(run_contexts, "cores", lambda: 16)
     store = open_store(tmp_path)
-    keys = [SimpleNamespace(synthesis=None, quantization=f"q{n}", evaluation=f"e{n}") for n in range(4)]
-    for one in keys[:done]:
-        for key in (one.quantization, one.evaluation):
+    trials = [SimpleNamespace(making=(f"q{n}",), evaluation=f"e{n}") for n in range(4)]
+    for one in trials[:done]:
+        for key in (*one.making, one.evaluation):
             store.place(key).mkdir(parents=True)
-    plan = Plan(None, (*keys, SimpleNamespace(quantization=None)), {})
+    plan = Plan(None, (*trials, SimpleNamespace(making=())), {})
     context = RunContext(tmp_path, device=device, gpus_per_trial=gpus)
     assert threads_for(plan, store, context) == threads

@@ -47,6 +47,6 @@ def test_the_luck_of_the_search_is_told():
     assert (
         "try 7 scored agreement 95.00 while searching and 91.50 on further seeds (2 scorings): "
         "the search was too hopeful by 3.50"
-    ) in said(selection=lucky)
+    ) in " ".join(said(selection=lucky).split())
     modest = Selection(chosen=7, searched=91.0, again={0: (90.0,), 7: (91.0, 92.0)})
-    assert "too cautious by 0.50" in said(selection=modest)
+    assert "too cautious by 0.50" in " ".join(said(selection=modest).split())
