@@ -111,7 +111,7 @@ def write_best(path: Path, space: Space, values: Mapping[str, Any], facts: Mappi
 def write_trials(path: Path, study: Study, space: Space, objectives: Sequence[str]) -> None:
     """Every trial as a row, interrupted and late ones included."""
     names = [d.name for d in space.dimensions]
-    header = ["number", "state", *objectives, "again", "seconds", "default", "reason", *names]
+    header = ["number", "state", *objectives, "again", "took", "default", "reason", *names]
     trials = study.get_trials(deepcopy=False)
     selection = selection_of(study)
     again = selection.again if selection else {}

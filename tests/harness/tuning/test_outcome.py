@@ -74,7 +74,7 @@ def test_every_trial_is_a_row_whatever_became_of_it(study, tmp_path):
     assert [row["state"] for row in rows] == [*["complete"] * 4, "fail", "late"]
     assert [row["accuracy"] for row in rows] == ["1.0", "3.0", "3.0", "2.0", "", ""]
     assert [row["default"] for row in rows] == ["True", *["False"] * 5]
-    assert (rows[1]["seconds"], rows[1]["m.x"], rows[1]["e.rate"]) == ("1.5", "0.02", "0.1")
+    assert (rows[1]["took"], rows[1]["m.x"], rows[1]["e.rate"]) == ("1.5", "0.02", "0.1")
     assert rows[4]["reason"] == "quantize: the loss is not finite"
 
 
