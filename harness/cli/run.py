@@ -56,7 +56,7 @@ def run(rows: Rows, places: Places, machine: Machine, options: RunOptions, track
     if options.dry_run:
         print_plan(session, console)
         return
-    tracking.refuse_unreachable(session.suite.name)
+    tracking.refuse_unreachable()
     with stoppable(console, "Finished stages are kept: the same command runs what is missing."):
         try:
             outcome = run_session(session, scheduler, console, allow_fp_mismatch=options.allow_fp_mismatch)

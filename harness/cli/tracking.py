@@ -33,7 +33,7 @@ class Tracking:
         """Whether records would be tracked in that store, and it cannot be written."""
         return self.uri is None and not is_writable(database_of(store))
 
-    def refuse_unreachable(self, suite: str) -> None:
+    def refuse_unreachable(self) -> None:
         """Raise UsageError where a given server cannot be used, before hours of work and not after them."""
         if self.uri is None:
             return

@@ -95,7 +95,7 @@ def tune(
     faults += option_faults(search)
     refuse_together(faults, lambda: open_workbench(request))
     options = dataclasses.replace(search, final_seeds=final_seeds, equally=several)
-    tracking.refuse_unreachable(rows.suite)
+    tracking.refuse_unreachable()
     with stoppable(
         console, "No finished try is lost: give the same command with --resume.", resume_with=("--resume",)
     ):

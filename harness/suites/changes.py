@@ -12,7 +12,7 @@ from typing import Any
 from backbones.names import escaped, shown
 from harness.suites.draft import Draft
 from harness.suites.loading import TunedFile
-from harness.suites.suite import ANCHORS, Overrides, merged
+from harness.suites.suite import ANCHORS, RECOMMENDED, RECOMMENDED_FOUND, VERDICT, Overrides, merged
 from methods.bits import Bits
 from tasks.registry import get_task, task_names
 
@@ -73,10 +73,10 @@ def with_tuned(draft: Draft, file: TunedFile) -> Draft:
 def _doubts(file: TunedFile) -> Iterator[str]:
     """A sentence for each method whose settings were not measured to be better than its defaults."""
     for method, facts in file.tuned.items():
-        if "verdict" not in facts:
+        if VERDICT not in facts:
             yield f"{file.origin}: no verdict: {shown(method)} was not compared with its defaults to the end"
-        elif facts.get("recommended") != "these settings":
-            said = facts["verdict"]
+        elif facts.get(RECOMMENDED) != RECOMMENDED_FOUND:
+            said = facts[VERDICT]
             verdict = escaped(said[:_LONGEST_VERDICT]) if isinstance(said, str) else shown(said)
             yield f"{file.origin}: {shown(method)}: {verdict}"
 

@@ -33,6 +33,10 @@ ANCHORS = ("fp32", "gaussian_noise", "real_data")
 """Reference rows that every suite has without asking."""
 TUNED = "tuned"
 """Key of a variant, beside its settings, that says how a search found them."""
+VERDICT, RECOMMENDED = "verdict", "recommended"
+"""Keys inside it: what the search's final comparison measured, as a sentence, and what to use after it."""
+RECOMMENDED_FOUND, RECOMMENDED_DEFAULTS = "these settings", "the defaults"
+"""What may be recommended."""
 LOWEST_SEED, HIGHEST_SEED = -(2**63), 2**63 - 1
 """What torch takes as a seed."""
 _DEFAULT_ANCHOR_ENGINE = "psaq_ptq"

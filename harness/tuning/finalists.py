@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from harness.execution.ensure import ensure
 from harness.execution.schedulers.base import Scheduler
-from harness.planning.plan import Plan
+from harness.planning.plan import Plan, missing_for
 from harness.stages.facts import evaluation_facts
 from harness.stages.kinds import is_made
 from harness.store import open_store
@@ -21,7 +21,7 @@ from harness.tuning.objectives import values_of
 from harness.tuning.outcome import SELECTION, best_first, default_of, finished
 from harness.tuning.preparation import Preparation
 from harness.tuning.search import plan_of
-from harness.tuning.selection import LEAST, Selection, count_of_finalists, successive_rejects
+from harness.tuning.selection import LEAST, count_of_finalists, successive_rejects
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def choose(prepared: Preparation, study: Study, scheduler: Scheduler, console: Console) -> Selection | None:
-    """Score the finalists again and keep in the study how they fared; None where none can be told apart."""
+def choose(prepared: Preparation, study: Study, scheduler: Scheduler, console: Console) -> None:
+    """Score the finalists again and keep in the study how they fared, where they can be told apart."""
     scorings = _affordable(prepared, study)
     finalists = _finalists(study, count_of_finalists(scorings))
     if len(finalists) < 2:
-        return None
+        return
     numbers = ", ".join(str(trial.number) for trial in finalists)
     console.print(f"scored again on further seeds, the best few: try {numbers}", markup=False)
     params = {trial.number: trial.params for trial in finalists}
@@ -46,11 +46,9 @@ def choose(prepared: Preparation, study: Study, scheduler: Scheduler, console: C
         return {number: _value(plan, prepared) for number, plan in plans.items()}
 
     values = {trial.number: trial.values[0] for trial in finalists}
-    selection = successive_rejects(values, max(scorings, len(values) + 1), score)
-    if not math.isfinite(selection.mean):
-        return None
-    study.set_user_attr(SELECTION, selection.to_json())
-    return selection
+    selection = successive_rejects(values, scorings, score)
+    if math.isfinite(selection.mean):
+        study.set_user_attr(SELECTION, selection.to_json())
 
 
 def _affordable(prepared: Preparation, study: Study) -> int:
@@ -79,8 +77,8 @@ def _make(plans: Mapping[int, Plan], prepared: Preparation, scheduler: Scheduler
     context = dataclasses.replace(prepared.context, watch=None)
     store = open_store(context.store)
     stages = {key: stage for plan in plans.values() for key, stage in plan.stages.items()}
-    missing = [stage for stage in stages.values() if not is_made(stage, store)]
-    ensure(missing, context, store, scheduler, console)
+    wanted = [trial.evaluation for plan in plans.values() for trial in plan.trials]
+    ensure(missing_for(wanted, stages, store), context, store, scheduler, console)
 
 
 def _value(plan: Plan, prepared: Preparation) -> float:

@@ -30,10 +30,6 @@ if TYPE_CHECKING:
 
 SELECTION = "selection"
 """Study attribute: how the finalists fared on further seeds."""
-VERDICT = "verdict"
-"""Key of `tuned` in best.yaml: what the final comparison measured, as a sentence."""
-RECOMMENDED = "recommended"
-"""Key of `tuned` in best.yaml: `these settings`, or `the defaults`."""
 _LEAST_FOR_IMPORTANCES = 20
 """Finished trials below which a setting's share says nothing."""
 _LEAST_PER_SETTING = 2

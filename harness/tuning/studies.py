@@ -71,10 +71,10 @@ def open_study(
                 "with it, or --study NAME for a new one"
             ) from None
     if SUBJECT not in study.user_attrs:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # marked experimental
+            study.set_metric_names(list(objectives))
         study.set_user_attr(SUBJECT, dict(subject))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # marked experimental
-        study.set_metric_names(list(objectives))
     return study
 
 

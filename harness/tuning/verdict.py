@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from harness.tuning.outcome import RECOMMENDED, VERDICT
+from harness.suites.suite import RECOMMENDED, RECOMMENDED_DEFAULTS, RECOMMENDED_FOUND, VERDICT
 from results.figures import p_value
 from results.grouping import Row, gathered
 from results.ranking import Comparison, compared
@@ -41,8 +41,8 @@ class Verdict:
 
     @property
     def recommended(self) -> str:
-        """`these settings` where they were measured to be better, else `the defaults`."""
-        return "these settings" if self.outcome == "better" else "the defaults"
+        """The settings that were found where they were measured to be better, else the defaults."""
+        return RECOMMENDED_FOUND if self.outcome == "better" else RECOMMENDED_DEFAULTS
 
     @property
     def sentence(self) -> str:

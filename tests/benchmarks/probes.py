@@ -19,10 +19,11 @@ from rich.console import Console
 from harness.execution.ensure import require
 from harness.execution.schedulers.inline import InlineScheduler
 from harness.planning.request import Machine, Places, Request, Rows
-from harness.stages.agreement import probe_images
+from harness.stages.agreement import compared, probe_images
 from harness.stages.kinds import is_made
-from harness.stages.rebuild import stored_student, task_of, teacher_of
+from harness.stages.rebuild import stored_student, teacher_of
 from harness.store import open_store
+from harness.tuning.objectives import TaskWatch
 from harness.tuning.options import TuneOptions
 from harness.tuning.outcome import finished
 from harness.tuning.preparation import PROBE_IMAGES, Preparation, prepare
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
     from backbones import Backbone
 
 _SIZES = (32, 64, 128)
-_SCORES = ("agreement", "-KL")
+_SCORES = {"agreement": 1, "kl": -1}
+"""Metric -> its sign where higher is better."""
+_ALL = "all of them"
+_BATCH = 64
 
 Name = tuple[str, int, str]
 """Images of which methods, how many of each, and the score."""
@@ -48,22 +52,18 @@ def correlations(values: Mapping[Name, Sequence[float]], accuracy: Sequence[floa
     return {name: float(spearmanr(scores, accuracy).statistic) for name, scores in values.items()}
 
 
-def scores_of(answers: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> dict[Name, float]:
-    """Every score of one student: logits (n, classes) by the method that made the images."""
+def scores_of(student: nn.Module, teacher: Backbone, images: Mapping[str, Tensor]) -> dict[Name, float]:
+    """Every score of one student, as a search takes it: on so many of each method's images."""
     found = {}
     for size in _SIZES:
-        for score in _SCORES:
-            single = {name: _score(score, answers[name][:size], teacher[name][:size]) for name in answers}
+        metrics = {
+            name: compared(student, teacher, made[:size], _BATCH).metrics for name, made in images.items()
+        }
+        for score, sign in _SCORES.items():
+            single = {name: sign * one[score] for name, one in metrics.items()}
             found |= {(name, size, score): value for name, value in single.items()}
-            found["all of them", size, score] = sum(single.values()) / len(single)
+            found[_ALL, size, score] = sum(single.values()) / len(single)
     return found
-
-
-def _score(name: str, student: Tensor, teacher: Tensor) -> float:
-    if name == "agreement":
-        return (student.argmax(-1) == teacher.argmax(-1)).double().mean().item()
-    log_p, log_q = teacher.double().log_softmax(-1), student.double().log_softmax(-1)
-    return -(log_p.exp() * (log_p - log_q)).sum(-1).mean().item()
 
 
 def _prepared(options: argparse.Namespace, method: str, image_method: str) -> Preparation:
@@ -100,28 +100,12 @@ def _students(prepared: Preparation, method: str) -> list[str]:
     return list(keys)
 
 
-def _answers(model: nn.Module, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    import torch
-
-    with torch.inference_mode():
-        return {name: model(batch) for name, batch in images.items()}
-
-
-def _accuracy(student: nn.Module, teacher: Backbone, prepared: Preparation) -> float:
-    from tasks.base import EvaluationOptions
-
-    task = task_of(prepared.builder.suite.task, prepared.context)
-    outputs = open_store(prepared.context.store).tensors(prepared.subject.reference.key)["outputs"].float()
-    found = task.evaluate(student, teacher, "tune", EvaluationOptions(reference=outputs, batch_size=64))
-    return float(found.metrics[task.primary_metric])
-
-
 def table(columns: Mapping[str, Mapping[Name, float]], counts: Mapping[str, int]) -> str:
     """A Markdown table: a row per set of images and size, two columns per searched method."""
     head = [f"`{method}`, {counts[method]} students: {score}" for method in columns for score in _SCORES]
     lines = [f"| images | each | {' | '.join(head)} |", f"|---|---|{'---|' * len(head)}"]
     rows = dict.fromkeys((name, size) for found in columns.values() for name, size, _ in found)
-    for name, size in sorted(rows, key=lambda row: (row[0] == "all of them", row)):
+    for name, size in sorted(rows, key=lambda row: (row[0] == _ALL, row)):
         cells = [f"{found[name, size, score]:.2f}" for found in columns.values() for score in _SCORES]
         lines.append(f"| {name} | {size} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -144,13 +128,13 @@ def main() -> None:
         reference = prepared.subject.reference
         require(reference, prepared.context, store, InlineScheduler(), Console(stderr=True))
         teacher = teacher_of(reference, prepared.context)
-        right = _answers(teacher.model, images)
+        watch = TaskWatch(prepared.builder.suite.task, reference.key)
         values: dict[Name, list[float]] = defaultdict(list)
         accuracies = []
         for key in _students(prepared, method):
             student = stored_student(store, key, teacher)
-            accuracies.append(_accuracy(student, teacher, prepared))
-            for name, value in scores_of(_answers(student, images), right).items():
+            accuracies.append(watch.score(student, teacher, prepared.context, store))
+            for name, value in scores_of(student, teacher, images).items():
                 values[name].append(value)
         columns[method] = correlations(values, accuracies)
         counts[method] = len(accuracies)

@@ -21,6 +21,7 @@ from methods.bits import Bits
 from methods.registry import engine_names, get_engine, get_method, method_names
 from methods.settings import configure
 from methods.synthesis import patch_similarity
+from methods.testing.method_contract import LATER_EPOCH
 from methods.testing.models import disturbed, images_for, seeded, teacher_of
 from tests.pretend_cuda.device import DEVICE, PretendCuda
 
@@ -72,7 +73,9 @@ def made(name: str, teacher: Backbone, iterations: int) -> SyntheticImages:
     synthesizer = maker(config)
     task = SynthesisTask(teacher, seeded(), student=student)
     first = synthesizer.synthesize(task)
-    return first if student is None else synthesizer.synthesize(dataclasses.replace(task, epoch=5))
+    if student is None:
+        return first
+    return synthesizer.synthesize(dataclasses.replace(task, epoch=LATER_EPOCH, previous=first))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
