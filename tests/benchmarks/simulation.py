@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -28,6 +29,7 @@ from harness.stages.facts import (
     StudentFacts,
     StudentRecipe,
     SynthesisFacts,
+    TrainingFacts,
     write_artifact,
 )
 from harness.store import Store, open_store
@@ -144,12 +146,15 @@ def _rate(stage: Stage) -> float:
 
 
 def _made(stage: Stage) -> Facts:
-    if stage.kind == "synthesize":
-        return SynthesisFacts(
-            environment=_ENVIRONMENT, cost=_COST, synthetic_images=32, final_losses={"total": 1.0}
-        )
-    recipe = StudentRecipe.of(stage.settings)
-    return StudentFacts(environment=_ENVIRONMENT, recipe=recipe, cost=_COST, synthetic_images=32)
+    known: dict[str, Any] = {
+        "environment": _ENVIRONMENT,
+        "cost": _COST,
+        "synthetic_images": 32,
+        "final_losses": {"total": 1.0},
+    }
+    if stage.kind == "quantize":
+        return StudentFacts(**known, recipe=StudentRecipe.of(stage.settings))
+    return (TrainingFacts if stage.kind == "train" else SynthesisFacts)(**known)
 
 
 def _score(stage: Stage, right: torch.Tensor) -> EvaluationFacts:
