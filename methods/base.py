@@ -238,6 +238,9 @@ class QuantizationTask:
     """Told how far quantization is."""
     on_epoch: EpochMonitor | None = None
     """Shown the student after each epoch; an engine that does not train shows it once, at epoch 0."""
+    parts: int = 1
+    """Parts that a training batch goes through the models in, for want of memory. Gradients add up over them,
+    so that only the order of summation changes."""
 
 
 Evidence = Literal["paper", "code", "note", "ours"]

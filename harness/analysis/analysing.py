@@ -10,6 +10,7 @@ from typing import Any
 from harness.analysis import metrics
 from harness.analysis.image_sets import ImageSets
 from harness.analysis.measuring import TOP, ImageFacts, StudentFacts, measure_images, measure_student
+from harness.stages.precision import EXACT, computing
 from methods.base import GradientShares
 
 REAL = "real_data"
@@ -48,6 +49,11 @@ class Analysis:
 
 def analyse(image_sets: ImageSets, most_images: int) -> Analysis:
     """Measure every set on equally many images: at most `most_images`, at most what the smallest set has."""
+    with computing(EXACT, str(image_sets.teacher.device)):
+        return _analysed(image_sets, most_images)
+
+
+def _analysed(image_sets: ImageSets, most_images: int) -> Analysis:
     smallest = min(image_sets.sets, key=lambda name: len(image_sets.sets[name].images))
     count = min(most_images, len(image_sets.sets[smallest].images))
     teacher, batch_size = image_sets.teacher, image_sets.batch_size

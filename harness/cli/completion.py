@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from backbones import SPECS
 from harness.execution.schedulers.registry import scheduler_names
 from harness.suites.loading import suite_names
+from harness.suites.suite import PRECISIONS
 from methods.registry import engine_names, method_names
 from methods.scope import SCOPES
 from methods.settings import BUDGETS
@@ -20,6 +21,7 @@ _OFFERED: dict[str, Names] = {
     "engines": engine_names,
     "budget": lambda: BUDGETS,
     "scope": lambda: SCOPES,
+    "precision": lambda: PRECISIONS,
     "scheduler": scheduler_names,
     "device": lambda: ("auto", "cpu", "cuda"),
 }

@@ -31,6 +31,10 @@ def build_plan(
     return Plan(suite, tuple(trials), builder.stages)
 
 
+_PROTOCOL = ("transform", "precision")
+"""Settings of an evaluation that rows must share to be ranked together."""
+
+
 def _trials_of(builder: StageBuilder, backbone: str) -> Iterable[Trial]:
     """The anchors and the methods on one backbone."""
     suite = builder.suite
@@ -114,7 +118,10 @@ def _trial(
         seed=seed,
         data_use=get_method(method).data_use,
         settings=settings or {},
-        protocol={"engine": engine_protocol or {}, "transform": evaluation.settings["transform"]},
+        protocol={
+            "engine": engine_protocol or {},
+            **{name: evaluation.settings[name] for name in _PROTOCOL if name in evaluation.settings},
+        },
         weights_sha256=builder.weights_sha256[backbone],
         notes=notes,
         making=tuple(stage.key for stage in making.stages) if making else (),

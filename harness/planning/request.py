@@ -68,6 +68,12 @@ class Rows:
         help="What is quantized: whole, heads_8bit or backbone (heads in full precision).",
         metavar="NAME",
     )
+    precision: str | None = option(
+        None,
+        "--precision",
+        help="How a GPU computes: exact (float32, the same bits each time) or fast (TF32).",
+        metavar="NAME",
+    )
     assignments: tuple[str, ...] = option(
         (),
         "--set",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -80,6 +81,14 @@ def _gpu_faults(machine: Machine, device: str) -> list[str]:
     elif not gpus and device != "cpu":
         faults.append(f"--gpus-per-trial 0: a stage on {device} needs one GPU, or a part of one such as 0.5")
     return faults
+
+
+def precision_faults(precision: str, machine: Machine) -> list[str]:
+    """The fault of a precision that the device does not have."""
+    with contextlib.suppress(UsageError):  # which `machine_faults` reports
+        if precision == "fast" and device_of(machine.device) == "cpu":
+            return [f"precision fast: for GPUs only; on --device {machine.device} (cpu) every run is exact"]
+    return []
 
 
 def device_of(wanted: str) -> str:

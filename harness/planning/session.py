@@ -23,6 +23,7 @@ from harness.planning.run_context import (
     cores,
     find_weight_files,
     machine_faults,
+    precision_faults,
     run_context,
     threads_for,
 )
@@ -157,6 +158,7 @@ def _checked(request: Request, *, needs_data: bool = False, outline: bool = Fals
     draft = _draft_of(request.rows, places)
     suite = draft.suite
     faults += [*misplaced, *draft.all_faults(), *machine_faults(request.machine)]
+    faults += precision_faults(suite.precision, request.machine)
     facts = TaskFacts.of(suite.task, places.data, outline=outline) if suite.task in task_names() else None
     if needs_data and facts is not None and not misplaced:
         faults += _data_faults(facts)
@@ -187,6 +189,7 @@ def _draft_of(rows: Rows, places: Locations) -> Draft:
     draft = changes.without_labels(draft, places.data)
     draft = changes.with_budget(draft, rows.budget)
     draft = changes.with_scope(draft, rows.scope)
+    draft = changes.with_precision(draft, rows.precision)
     chosen = ("methods", "backbones", "bits", "seeds", "engines")
     draft = changes.narrowed(draft, {name: getattr(rows, name) for name in chosen})
     draft = changes.with_oracle(draft, rows.oracle)

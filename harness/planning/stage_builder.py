@@ -301,6 +301,8 @@ class StageBuilder:
         origin: Mapping[str, str] | None = None,
     ) -> Stage:
         """The stage of these settings; its key holds `origin` where that decides what the parents are."""
+        if self.suite.precision != "exact":  # keys of exact stages do not say so
+            settings = {**settings, "precision": self.suite.precision}
         family = _file_of(type(family_of(SPECS[settings["backbone"]])))
         code = code_digest(*files, *_TEACHER_CODE, family)
         key = stage_key(kind, settings, parents if origin is None else origin, code)

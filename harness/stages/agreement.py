@@ -29,7 +29,8 @@ def agree(stage: Stage, context: RunContext, store: Store, progress: StageProgre
     with no_data(context):
         student = stored_student(store, stage.parents["student"], teacher)
     with measured(context.device) as cost:
-        scores = compared(student, teacher, probe_images(store, stage.parents["images"]), context.batch_size)
+        probe = probe_images(store, stage.parents["images"])
+        scores = compared(student, teacher, probe, context.images_at_once)
     count = len(scores.outcomes["agreement"])
     facts = EvaluationFacts(
         environment=environment(context.device, context.threads),
@@ -43,7 +44,7 @@ def agree(stage: Stage, context: RunContext, store: Store, progress: StageProgre
         images_per_second=count / max(cost.seconds, 1e-9),
         synthetic_images=parent.synthetic_images,
         gradient_shares=parent.gradient_shares.means(),
-        notes=(*parent.notes, *scores.notes),
+        notes=(*parent.notes, *scores.notes, *context.notes()),
         finished_at=finished_now(),
     )
     return Artifact({f"{OUTCOMES}{name}": values for name, values in scores.outcomes.items()}, facts)

@@ -124,6 +124,8 @@ class RunContext:
     gpus_per_trial: float = 0.0
     batch_size: int = 32
     """Images per forward pass in evaluation and calibration."""
+    parts: int = 1
+    """Parts that every batch goes through a model in; more of them after memory ran out."""
     watch: Watch | None = None
     """What a search looks at while students train."""
     stage_timeout: float | None = None
@@ -132,6 +134,15 @@ class RunContext:
     """The run that the stages are made for."""
     modules: tuple[str, ...] = ()
     """Importable modules whose `STAGE_KINDS` every process registers first."""
+
+    @property
+    def images_at_once(self) -> int:
+        """Images per forward pass in evaluation, of the parts of a batch."""
+        return max(1, self.batch_size // self.parts)
+
+    def notes(self) -> tuple[str, ...]:
+        """What a record should say of how a stage came about here."""
+        return (f"memory ran out: batches went through in {self.parts} parts",) if self.parts > 1 else ()
 
 
 StageFunction = Callable[[Stage, RunContext, Store, StageProgress], Artifact]

@@ -6,12 +6,14 @@ import contextlib
 import functools
 import importlib.metadata
 import platform
+import re
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from harness.stages.facts import Environment
+from harness.stages.precision import precision_of, unrepeatable
 
 _PACKAGES = ("torch", "timm", "numpy", "dfq-harness")
 
@@ -40,15 +42,46 @@ def measured(device: str) -> Iterator[Measured]:
         cost.peak_memory_mb = _peak_mb(device)
 
 
-@functools.cache
 def environment(device: str, threads: int) -> Environment:
-    """Versions, device and threads of this process."""
+    """Versions, device, threads and precision of this process, and which of its work does not repeat."""
     return Environment(
-        packages={name: importlib.metadata.version(name) for name in _PACKAGES},
+        packages=_versions(),
         python=platform.python_version(),
         device=_device_name(device),
         threads=threads,
+        precision=precision_of(device),
+        gpu_stack=_gpu_stack() if device.startswith("cuda") else {},
+        unrepeatable=unrepeatable(),
     )
+
+
+@functools.cache
+def _versions() -> Mapping[str, str]:
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+@functools.cache
+def _gpu_stack() -> Mapping[str, str]:
+    """Versions of what lies between torch and the GPU; a part that does not say its version is left out."""
+    import torch
+
+    found = {"cuda": torch.version.cuda, "cudnn": _cudnn(), "driver": _driver()}
+    return {name: str(version) for name, version in found.items() if version}
+
+
+def _cudnn() -> int | None:
+    import torch
+
+    version: int | None = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return version
+
+
+def _driver() -> str | None:
+    """The version of the NVIDIA kernel driver, as the driver itself writes it."""
+    with contextlib.suppress(OSError), open("/proc/driver/nvidia/version") as file:
+        found = re.search(r"\b\d+\.\d+(\.\d+)?\b", file.readline())
+        return found[0] if found else None
+    return None
 
 
 def _device_name(device: str) -> str:

@@ -47,7 +47,7 @@ def evaluate(stage: Stage, context: RunContext, store: Store, progress: StagePro
             teacher,
             settings["split"],
             EvaluationOptions(
-                reference, context.batch_size, keep_outputs=reference is None, progress=progress
+                reference, context.images_at_once, keep_outputs=reference is None, progress=progress
             ),
         )
     return Artifact(_tensors(found, task), _facts(found, task, split, parent, cost, context))
@@ -98,6 +98,6 @@ def _facts(
         images_per_second=len(found.sample_ids) / max(cost.seconds, 1e-9),
         synthetic_images=parent.synthetic_images if parent else 0,
         gradient_shares=parent.gradient_shares.means() if parent else {},
-        notes=(*(parent.notes if parent else ()), *found.notes),
+        notes=(*(parent.notes if parent else ()), *found.notes, *context.notes()),
         finished_at=finished_now(),
     )

@@ -40,6 +40,12 @@ class Environment:
     """Name of the GPU, or `cpu` with the machine's architecture."""
     threads: int
     """CPU threads that the stage used."""
+    precision: str = "exact"
+    """`exact`, or `fast`; see `harness.stages.precision`."""
+    gpu_stack: Mapping[str, str] = field(default_factory=dict)
+    """`cuda`, `cudnn` and `driver` -> version; empty on a CPU."""
+    unrepeatable: tuple[str, ...] = ()
+    """Operations of the stage whose bits may differ from run to run on the same device."""
 
     def as_text(self) -> dict[str, str]:
         """One flat mapping, as records keep it."""
@@ -48,6 +54,9 @@ class Environment:
             "python": self.python,
             "device": self.device,
             "threads": str(self.threads),
+            "precision": self.precision,
+            **self.gpu_stack,
+            **({"unrepeatable": ", ".join(self.unrepeatable)} if self.unrepeatable else {}),
         }
 
 

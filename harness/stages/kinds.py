@@ -7,6 +7,7 @@ context names: every process imports it before its first stage.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from backbones.names import suggestion
@@ -25,6 +26,21 @@ from harness.stages.facts import (
 from harness.stages.quantize import quantize
 from harness.stages.synthesize import synthesize
 from harness.store import Store
+from methods.base import TrainingEngine
+from methods.registry import get_engine
+
+
+def _never(_stage: Stage) -> bool:
+    return False
+
+
+def _always(_stage: Stage) -> bool:
+    return True
+
+
+def _trains(stage: Stage) -> bool:
+    """What an engine that only calibrates sees of its images must go through in one piece."""
+    return issubclass(get_engine(stage.settings["engine"]), TrainingEngine)
 
 
 @dataclass(frozen=True)
@@ -37,6 +53,8 @@ class StageKind:
     """Does the work; any exception it raises becomes the stage's failure."""
     facts: type[Facts]
     """The class of the facts that the function gives."""
+    divides: Callable[[Stage], bool] = _never
+    """Whether the function takes a stage's batches in as many parts as the context says: less memory does."""
 
 
 class UnknownKind(ValueError):
@@ -45,10 +63,10 @@ class UnknownKind(ValueError):
 
 _BUILT_IN = (
     StageKind("synthesize", synthesize, SynthesisFacts),
-    StageKind("train", quantize, TrainingFacts),
-    StageKind("quantize", quantize, StudentFacts),
-    StageKind("evaluate", evaluate, EvaluationFacts),
-    StageKind("agree", agree, EvaluationFacts),
+    StageKind("train", quantize, TrainingFacts, divides=_trains),
+    StageKind("quantize", quantize, StudentFacts, divides=_trains),
+    StageKind("evaluate", evaluate, EvaluationFacts, divides=_always),
+    StageKind("agree", agree, EvaluationFacts, divides=_always),
 )
 _kinds = {kind.name: kind for kind in _BUILT_IN}
 

@@ -79,6 +79,6 @@ class Oracle:
             task = task_of(self._stage.settings["oracle"]["task"], self._context)
             teacher = teacher_of(self._stage, self._context)
             scores = task.evaluate(
-                student, teacher, "report", EvaluationOptions(batch_size=self._context.batch_size)
+                student, teacher, "report", EvaluationOptions(batch_size=self._context.images_at_once)
             )
         self.best = max(self.best, scores.metrics[task.primary_metric])

@@ -67,6 +67,7 @@ class _Work:
         with no_data(context):
             self.engine = engine_of(self.recipe)
         self._settings, self._progress, self._monitors = stage.settings, progress, monitors
+        self._parts = context.parts
         self._teacher = teacher_of(stage, context)
         parents = stage.parents
         self.images = (
@@ -104,6 +105,7 @@ class _Work:
             generator_of(self._settings["seed"], f"quantize/{attempt}"),
             progress=self._progress,
             on_epoch=self._monitors.or_none(),
+            parts=self._parts,
         )
         if not isinstance(self.engine, TrainingEngine):
             return student_state(self.engine.quantize(task))
@@ -130,6 +132,7 @@ def quantize(stage: Stage, context: RunContext, store: Store, progress: StagePro
     with no_data(context), measured(context.device) as cost:
         made, notes = with_retries(work.make)
     scope = work.engine.scope
+    heads = () if scope == "whole" else (f"neck and heads {WIDTH_OF_HEADS[scope]}",)
     facts = TrainingFacts(
         environment=environment(context.device, context.threads),
         cost=Cost(
@@ -139,7 +142,7 @@ def quantize(stage: Stage, context: RunContext, store: Store, progress: StagePro
         synthetic_images=0,
         final_losses={},
         oracle=oracle.best if oracle else None,
-        notes=notes if scope == "whole" else (f"neck and heads {WIDTH_OF_HEADS[scope]}", *notes),
+        notes=(*heads, *notes, *context.notes()),
     )
     facts = _with_images(facts, made, work.images.facts if work.images else None)
     if before is not None:

@@ -16,6 +16,8 @@ from harness.stages.base import Artifact, RunContext, Stage, StageResult, Status
 from harness.stages.data_guard import no_data
 from harness.stages.facts import write_artifact
 from harness.stages.kinds import get_kind, is_made, load_kinds
+from harness.stages.memory import is_out_of_memory, within_memory
+from harness.stages.precision import EXACT, computing
 from harness.stages.progress import StageProgress, StageStopped, StageTimedOut
 from harness.store import Store, open_store
 from methods.registry import load_entry_points, load_plugin
@@ -68,9 +70,14 @@ def _made(stage: Stage, context: RunContext, store: Store, progress: StageProgre
     """What the stage's kind makes of it."""
     progress.begin()
     _prepare_process(context)
-    store.clear_reports(stage.key)
     kind = get_kind(stage.kind)
-    artifact = kind.function(stage, context, store, progress)
+
+    def work(parts: int) -> Artifact:
+        store.clear_reports(stage.key)
+        with computing(stage.settings.get("precision", EXACT), context.device):
+            return kind.function(stage, dataclasses.replace(context, parts=parts), store, progress)
+
+    artifact = within_memory(work) if kind.divides(stage) else work(1)
     if type(artifact.facts) is not kind.facts:
         raise TypeError(
             f"a stage of kind {kind.name} gives {kind.facts.__name__}, not {type(artifact.facts).__name__}"
@@ -80,7 +87,7 @@ def _made(stage: Stage, context: RunContext, store: Store, progress: StageProgre
 
 def _failed(stage: Stage, store: Store, error: Exception, seconds: float) -> StageResult:
     """Remember why the stage failed."""
-    status: Status = "out_of_memory" if _is_out_of_memory(error) else "failed"
+    status: Status = "out_of_memory" if is_out_of_memory(error) else "failed"
     name, said = type(error).__name__, one_line(error)
     says_all = said == name or isinstance(error, StageTimedOut)
     reason = (said if says_all else f"{name}: {said}")[:_LONGEST_REASON]
@@ -99,10 +106,3 @@ def _prepare_process(context: RunContext) -> None:
             load_plugin(plugin)
     for module in context.modules:
         load_kinds(module)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    import torch
-
-    text = str(error)
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text

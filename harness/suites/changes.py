@@ -1,4 +1,4 @@
-"""Changes that a request makes to a suite: rows chosen, budget, scope, settings. Each gives a new draft.
+"""Changes that a request makes to a suite: rows, budget, scope, precision, settings. Each gives a new draft.
 
 What cannot be read becomes a fault of the draft. Whether the changed suite makes sense is up to `checks`.
 """
@@ -42,6 +42,13 @@ def with_budget(draft: Draft, budget: str | None) -> Draft:
 def with_scope(draft: Draft, scope: str | None) -> Draft:
     """The suite with another part of each model quantized, None for what it says itself."""
     return draft if scope is None else draft.changed({"scope": "--scope"}, scope=scope)
+
+
+def with_precision(draft: Draft, precision: str | None) -> Draft:
+    """The suite computed with another precision, None for what it says itself."""
+    if precision is None:
+        return draft
+    return draft.changed({"precision": "--precision"}, precision=precision)
 
 
 def with_oracle(draft: Draft, oracle: bool) -> Draft:

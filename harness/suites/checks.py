@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, get_args
 
 from backbones.names import shown, suggestion
 from backbones.registry import SPECS
-from harness.suites.suite import HIGHEST_SEED, LOWEST_SEED, TUNED, Suite, Track, engines_of
+from harness.suites.suite import HIGHEST_SEED, LOWEST_SEED, PRECISIONS, TUNED, Suite, Track, engines_of
 from methods.registry import engine_names, get_engine, get_method, method_names
 from methods.scope import SCOPES
 from methods.settings import BUDGETS, faults_of
@@ -48,7 +48,12 @@ def faults(suite: Suite) -> list[Fault]:
 
 def _unknown_words(suite: Suite) -> Iterator[Fault]:
     """Fields that take one of a few words."""
-    for field, known in (("scope", SCOPES), ("budget", BUDGETS), ("track", _TRACKS)):
+    for field, known in (
+        ("scope", SCOPES),
+        ("precision", PRECISIONS),
+        ("budget", BUDGETS),
+        ("track", _TRACKS),
+    ):
         word = getattr(suite, field)
         if word not in known:
             yield Fault(field, f"unknown {field} '{shown(word)}': one of {', '.join(known)}")

@@ -196,6 +196,7 @@ _READERS: Mapping[str, Callable[[str, Any], Any]] = {
     "track": _text,
     "engines": _names,
     "scope": _text,
+    "precision": _text,
     "overrides": _overrides,
     "variants": _variants,
     "oracle": _truth,

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 from backbones import SPECS
-from harness.suites.suite import ANCHORS, HIGHEST_SEED, LOWEST_SEED, TUNED
+from harness.suites.suite import ANCHORS, HIGHEST_SEED, LOWEST_SEED, PRECISIONS, TUNED
 from methods.bits import HIGHEST, LOWEST
 from methods.registry import engine_names, get_engine, get_method, method_names
 from methods.scope import SCOPES
@@ -87,6 +87,8 @@ def _properties() -> JsonObject:
         | {"default": "published"},
         "engines": _several(engine_names(), "Engines that replace the methods' own."),
         "scope": _one_of(SCOPES, "What is quantized of a model.") | {"default": "whole"},
+        "precision": _one_of(PRECISIONS, "How a GPU computes; fast: TF32, and bits need not repeat.")
+        | {"default": "exact"},
         "overrides": {
             "type": ["object", "null"],
             "description": "Changed settings of a method or an engine.",

@@ -10,6 +10,7 @@ budget: fast                           # paper | fast | smoke
 track: published                       # published: each method with its own engine
 engines: []                            # controlled: every method with each of these
 scope: whole                           # whole | heads_8bit | backbone: what is quantized of a model
+precision: exact                       # exact | fast: TF32 on a GPU, and no care that bits repeat
 overrides:
   lsq_qat: {epochs: 20}                # an engine, wherever it is used
   maskaq: {iterations: 200, lsq_qat: {epochs: 30}}
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from methods.base import Method
 from methods.bits import Bits
@@ -45,6 +46,8 @@ _DEFAULT_ANCHOR_ENGINE = "psaq_ptq"
 Overrides = Mapping[str, Mapping[str, Any]]
 """Method or engine -> its changed settings; a method's may hold an engine's in a mapping of their own."""
 Track = Literal["published", "controlled"]
+Precision = Literal["exact", "fast"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class Suite:
     engines: tuple[str, ...] = ()
     scope: Scope = "whole"
     """What is quantized: everything, neck and heads at 8 bits, or the backbone alone."""
+    precision: Precision = "exact"
+    """How a GPU computes; `fast` rows are ranked apart."""
     overrides: Overrides = field(default_factory=dict)
     variants: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
     """Method -> settings of its further rows, on top of the overrides."""

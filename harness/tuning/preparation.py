@@ -124,6 +124,7 @@ class Preparation:
             "task": suite.task,
             "budget": suite.budget,
             "scope": suite.scope,
+            "precision": suite.precision,
             "seeds": list(subject.seeds),
             "objectives": list(subject.objectives),
             "scored on": self.scored_on.key,

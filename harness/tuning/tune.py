@@ -269,6 +269,7 @@ def write_suite(path: Path, suite: Suite) -> None:
         "budget": suite.budget,
         "track": suite.track,
         "scope": suite.scope,
+        "precision": suite.precision,
         "engines": list(suite.engines),
         "overrides": {name: dict(fields) for name, fields in suite.overrides.items()},
         "variants": {name: [dict(fields) for fields in rows] for name, rows in suite.variants.items()},

@@ -183,14 +183,29 @@ class _Epoch:
         ):
             for step, indices in enumerate(batches):
                 view = _view(images[indices], self.task, self.settings)
-                losses = self._losses(view, teacher_taps, student_taps)
+                if self.epoch == step == 0 and self.task.parts > 1:
+                    with torch.no_grad():
+                        self.student(view)  # quantizers that begin with what they see begin with all of it
                 self.optimizer.zero_grad()
-                torch.autograd.backward(torch.stack(list(losses.values())).sum())
+                pending.append(self._backward(view, teacher_taps, student_taps))
                 self.optimizer.step()
-                pending.append({name: loss.detach() for name, loss in losses.items()})
                 if len(pending) == report_every or step + 1 == len(batches):
                     self._report(pending, step, len(batches))
                     pending = []
+
+    def _backward(
+        self, view: Tensor, teacher_taps: AttentionTaps, student_taps: AttentionTaps
+    ) -> dict[str, Tensor]:
+        """Add the gradient of the weighted terms, which are means over images; the terms themselves."""
+        parts = view.tensor_split(min(self.task.parts, len(view)))
+        found: list[dict[str, Tensor]] = []
+        for part in parts:
+            losses = self._losses(part, teacher_taps, student_taps)
+            if len(parts) > 1:
+                losses = {name: loss * (len(part) / len(view)) for name, loss in losses.items()}
+            torch.autograd.backward(torch.stack(list(losses.values())).sum())
+            found.append({name: loss.detach() for name, loss in losses.items()})
+        return {name: torch.stack([losses[name] for losses in found]).sum(dim=0) for name in found[0]}
 
     def _losses(
         self, view: Tensor, teacher_taps: AttentionTaps, student_taps: AttentionTaps

@@ -236,7 +236,7 @@ class PretendCuda(TorchDispatchMode):
     def _count(self, kind: str | None) -> None:
         if kind is not None:
             self.syncs[kind] += 1
-            self.places[kind, _line_of_project()] += 1
+            self.places[kind, line_of_project()] += 1
 
 
 def _no_gradient(mode: bool = True) -> torch.no_grad:
@@ -315,7 +315,7 @@ def _sync_of(
     return None
 
 
-def _line_of_project() -> str:
+def line_of_project() -> str:
     """The innermost line of the project on the stack: `methods/synthesis/loop.py:120 optimize`."""
     frame = sys._getframe(1)
     while frame is not None:
