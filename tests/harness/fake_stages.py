@@ -67,6 +67,15 @@ def exhausts_memory(stage: Stage, context: RunContext, store: Store, progress: S
     raise MemoryError("planted")
 
 
+def needs_parts(stage: Stage, context: RunContext, store: Store, progress: StageProgress) -> Artifact:
+    """Runs out of memory in fewer than `parts` parts, as one of CUDA's libraries says it."""
+    _mark(stage, store)
+    if context.parts < stage.settings["parts"]:
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+    (store.root / "parts").write_text(str(context.parts))
+    return work(stage, context, store, progress)
+
+
 def dies(stage: Stage, context: RunContext, store: Store, progress: StageProgress) -> Artifact:
     _mark(stage, store)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -103,7 +112,11 @@ def sleeps(stage: Stage, context: RunContext, store: Store, progress: StageProgr
     return Artifact({"value": torch.ones(1)}, facts)
 
 
-STAGE_KINDS = tuple(
-    StageKind(function.__name__, function, FakeFacts)
-    for function in (work, fails, exhausts_memory, dies, dies_once, says_where, reports, sleeps)
+STAGE_KINDS = (
+    *(
+        StageKind(function.__name__, function, FakeFacts)
+        for function in (work, fails, exhausts_memory, dies, dies_once, says_where, reports, sleeps)
+    ),
+    StageKind("needs_parts", needs_parts, FakeFacts, divides=lambda _stage: True),
+    StageKind("needs_parts_but_cannot", needs_parts, FakeFacts),
 )

@@ -143,6 +143,15 @@ def test_the_scope_enters_the_students_keys_and_protocols_but_not_the_images():
         assert {t.protocol["engine"].get("scope") for t in plan.trials if t.engine != "none"} == {scope}
 
 
+def test_what_is_computed_fast_is_another_answer_and_ranked_apart():
+    base, fast = plan_of(), plan_of(dataclasses.replace(SUITE, precision="fast"))
+    assert not set(base.stages) & set(fast.stages)
+    assert {stage.settings["precision"] for stage in fast.stages.values()} == {"fast"}
+    assert not any("precision" in stage.settings for stage in base.stages.values())
+    assert {trial.protocol["precision"] for trial in fast.trials} == {"fast"}
+    assert not any("precision" in trial.protocol for trial in base.trials)
+
+
 def test_a_change_of_the_code_that_decides_changes_the_key(monkeypatch):
     base = plan_of()
     monkeypatch.setattr("harness.planning.stage_builder.code_digest", lambda *files: "another")

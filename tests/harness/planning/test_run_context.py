@@ -16,6 +16,7 @@ from harness.planning.run_context import (
     device_of,
     find_weight_files,
     machine_faults,
+    precision_faults,
     run_context,
     threads_for,
 )
@@ -110,6 +111,14 @@ def test_gpus_that_make_no_sense_are_refused_in_a_sentence(one_gpu, asked, said)
 )
 def test_gpus_that_make_sense_are_not(one_gpu, asked):
     assert machine_faults(Machine(**asked)) == []
+
+
+def test_fast_is_refused_where_there_is_no_gpu(one_gpu):
+    assert precision_faults("fast", Machine(device="cuda")) == []
+    assert precision_faults("exact", Machine(device="cpu")) == []
+    assert precision_faults("fast", Machine(device="tpu")) == []  # which is a fault of its own
+    (fault,) = precision_faults("fast", Machine(device="cpu"))
+    assert fault.startswith("precision fast: for GPUs only")
 
 
 @pytest.mark.parametrize(

@@ -132,4 +132,8 @@ def test_a_record_is_told_the_costs_that_were_measured_alone():
 
 
 def test_an_environment_is_one_flat_text_in_records():
-    assert ENVIRONMENT.as_text() == {"torch": "2.9", "python": "3.12", "device": "cpu (x)", "threads": "2"}
+    plain = {"torch": "2.9", "python": "3.12", "device": "cpu (x)", "threads": "2", "precision": "exact"}
+    assert ENVIRONMENT.as_text() == plain
+    stack = {"cuda": "13.0", "driver": "580.1"}
+    on_gpu = dataclasses.replace(ENVIRONMENT, gpu_stack=stack, unrepeatable=("put_", "histc"))
+    assert on_gpu.as_text() == {**plain, **stack, "unrepeatable": "put_, histc"}

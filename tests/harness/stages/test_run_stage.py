@@ -75,6 +75,23 @@ def test_running_out_of_memory_is_a_status_of_its_own(context, store):
     assert failure["status"] == "out_of_memory"
 
 
+@pytest.mark.parametrize(
+    ("kind", "parts", "status", "tries"),
+    [
+        ("needs_parts", 4, "done", 4),  # in 1, 2 and 4 parts; the last tries twice to leave its mark
+        ("needs_parts", 64, "out_of_memory", 6),  # in 1, 2, ... 32 parts
+        ("needs_parts_but_cannot", 4, "out_of_memory", 1),
+    ],
+)
+def test_memory_that_runs_out_is_met_with_parts_where_the_kind_has_them(
+    context, store, kind, parts, status, tries
+):
+    result = run_stage(stage("hungry", kind, parts=parts), context)
+    assert (result.status, runs_of(store, "hungry")) == (status, tries)
+    if status == "done":
+        assert (store.root / "parts").read_text() == "4"
+
+
 def test_an_unknown_kind_is_a_failure_with_its_name(context):
     result = run_stage(stage("a", "wrok"), context)
     assert result.status == "failed"

@@ -123,6 +123,25 @@ def test_a_restored_student_can_be_trained_on():
     assert torch.equal(quantizer.gradient_factor, original.gradient_factor)
 
 
+@pytest.mark.parametrize("start", ["searched", "released"])
+@pytest.mark.parametrize("head_distillation", ["structural", "masked"])
+def test_a_batch_in_parts_trains_the_same_student_up_to_the_order_of_summation(start, head_distillation):
+    config = LsqQatConfig(
+        epochs=2, warmup_epochs=0, range_start=start, head_distillation=head_distillation, learning_rate=0.01
+    )
+    students = {}
+    for parts in (1, 3, 50):  # 50: single images
+        task = QuantizationTask(tiny("digits_vit"), source_of(blobs(12)), W4A4, seeded(), parts=parts)
+        students[parts] = LsqQat(config).quantize(task).state_dict()
+    before = LsqQat(config).prepare(tiny("digits_vit"), W4A4).state_dict()
+    weights = [name for name in before if name.endswith("weight")]
+    moved = max((students[1][name] - before[name]).abs().max().item() for name in weights)
+    assert moved > 5e-3
+    for parts in (3, 50):  # a sum in another order takes a value over the edge of a level now and then
+        for name, whole in students[1].items():
+            torch.testing.assert_close(students[parts][name], whole, rtol=0, atol=4e-4, msg=name)
+
+
 def test_warmup_epochs_set_the_ranges_and_change_no_weight():
     weights, ready = [], []
 
