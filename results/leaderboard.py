@@ -52,6 +52,7 @@ _AFTER_METRICS = {
     "quantization_seconds": "float64",
     "synthetic_images": "float64",
     "peak_memory_mb": "float64",
+    "cost_devices": "str",
     "p_vs_best": "float64",
     "p_test": "str",
     "reference": "bool",
@@ -186,8 +187,18 @@ def _other(number: PublishedNumber) -> dict[str, Any]:
 
 
 def _cost(row: Row) -> dict[str, Any]:
-    names = ("synthesis_seconds", "quantization_seconds", "synthetic_images", "peak_memory_mb")
-    return {name: row.mean_of("cost", name) for name in names}
+    """Means over the seeds; of what was taken on several devices there is none.
+
+    `cost_devices` names the device of all costs, or in their order those of synthesis and quantization.
+    """
+    kinds = ("synthesis_seconds", "quantization_seconds", "peak_memory_mb")
+    devices = {
+        name: sorted({r.cost_devices[name] for r in row.ok if name in r.cost_devices}) for name in kinds
+    }
+    means = {name: row.mean_of("cost", name) for name in (*kinds, "synthetic_images")}
+    alone = {name: means[name] if len(devices[name]) < 2 else None for name in kinds}
+    making = [" + ".join(devices[name]) for name in kinds[:2] if devices[name]]
+    return {**means, **alone, "cost_devices": ", ".join(dict.fromkeys(making))}
 
 
 def _order(cells: dict[str, Any]) -> tuple[Any, ...]:

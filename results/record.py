@@ -77,8 +77,10 @@ class Record(TrialIdentity):
     protocol: Mapping[str, Any] = field(default_factory=dict)
     """What is quantized and how, the transform, the calibration set, the full-precision score."""
     cost: Mapping[str, float] = field(default_factory=dict)
-    """synthesis_seconds, quantization_seconds, evaluation_seconds, images_per_second, peak_memory_mb,
-    synthetic_images."""
+    """synthesis_seconds, quantization_seconds and evaluation_seconds, the first two in GPU seconds too,
+    images_per_second, peak_memory_mb, synthetic_images. What was taken on several devices is left out."""
+    cost_devices: Mapping[str, str] = field(default_factory=dict)
+    """Cost -> the device that it was taken on, or several, joined by ` + `."""
     gradient_shares: Mapping[str, float] = field(default_factory=dict)
     """Loss term of the synthesis -> norm of its gradient over that of the whole, mean over iterations."""
     environment: Mapping[str, str] = field(default_factory=dict)

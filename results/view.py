@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Style = Literal["plain", "best", "reference", "failed"]
 
 PUBLISHED_COLUMN = "Published"
+_APART, _SEVERAL = ", ", " + "
+"""What joins the devices of different parts of a row's cost, and of one part."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def _line(row: Mapping[str, Any], marks: _Marks, metric: Metric, oracle: bool) -
         fixed(row["agreement"], 2),
         *((fixed(row["oracle"], 2),) if oracle else ()),
         _published(row, marks),
-        _cost(row["synthesis_seconds"], row["quantization_seconds"]),
+        _cost(row["synthesis_seconds"], row["quantization_seconds"], row["cost_devices"]),
         p_value(row["p_vs_best"]),
         row["fingerprint"][:4] or MISSING,
     )
@@ -148,10 +150,12 @@ def _published(row: Mapping[str, Any], marks: _Marks) -> str:
     return f"{row['published']:.2f} [{marks.source(source)}]"
 
 
-def _cost(synthesis_seconds: float | None, quantization_seconds: float | None) -> str:
-    if synthesis_seconds is None and quantization_seconds is None:
-        return MISSING
-    return f"{duration(synthesis_seconds or 0)}+{duration(quantization_seconds or 0)}"
+def _cost(synthesis_seconds: float | None, quantization_seconds: float | None, devices: str) -> str:
+    """Both parts; apart by a comma where they were taken on different devices and do not add up."""
+    parts = (synthesis_seconds, quantization_seconds)
+    if _APART in devices or _SEVERAL in devices:
+        return _APART.join(MISSING if part is None else duration(part) for part in parts)
+    return MISSING if parts == (None, None) else "+".join(duration(part or 0) for part in parts)
 
 
 def _footnotes(frame: pd.DataFrame, marks: _Marks) -> Iterator[str]:
@@ -180,6 +184,15 @@ def _footnotes(frame: pd.DataFrame, marks: _Marks) -> Iterator[str]:
     if frame["rank"].notna().any():
         yield from _how_ranked(frame)
     yield "Cost: synthesis + quantization, wall-clock per seed; synthesis that trials share counts for each."
+    places = {
+        one for row in frame["cost_devices"] for part in row.split(_APART) for one in part.split(_SEVERAL)
+    }
+    if len(places - {""}) > 1:
+        named = "; ".join(sorted(places - {""}))
+        yield (
+            f"Costs were taken on several devices ({named}); CSV and JSON tell which. "
+            "Those of different devices do not add up: a comma stands between them, or they are left out."
+        )
     if marks.sources:
         yield "Published: read in the source named by its letter, on the whole data set; not measured here."
         yield from (f"[{letter}] {source}" for source, letter in marks.sources.items())

@@ -45,6 +45,7 @@ def _record(plan: Plan, trial: Trial, store: Store, reference: EvaluationFacts |
         samples_digest=facts.samples,
         protocol=_protocol(trial, facts, reference),
         cost=facts.costs(),
+        cost_devices=facts.cost.devices,
         gradient_shares=facts.gradient_shares,
         environment=facts.environment.as_text(),
         notes=(*trial.notes, *facts.notes),

@@ -40,7 +40,7 @@ def agree(stage: Stage, context: RunContext, store: Store, progress: StageProgre
         samples=stage.parents["images"],
         whole=False,
         labelled=False,
-        cost=evaluation_cost(cost, parent),
+        cost=evaluation_cost(context, cost, parent),
         images_per_second=count / max(cost.seconds, 1e-9),
         synthetic_images=parent.synthetic_images,
         gradient_shares=parent.gradient_shares.means(),

@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from harness.stages.facts import Environment
+from harness.stages.base import RunContext
+from harness.stages.facts import Cost, Environment
 from harness.stages.precision import precision_of, unrepeatable
 
 _PACKAGES = ("torch", "timm", "numpy", "dfq-harness")
@@ -40,6 +41,28 @@ def measured(device: str) -> Iterator[Measured]:
         _synchronize(device)
         cost.seconds = time.perf_counter() - start
         cost.peak_memory_mb = _peak_mb(device)
+
+
+def cost_of(
+    context: RunContext,
+    measured: Measured,
+    *,
+    synthesis: float | None = None,
+    quantization: float | None = None,
+    evaluation: float | None = None,
+) -> Cost:
+    """What a block cost on the context's device; its seconds are told apart by the kind of work."""
+    amounts = {
+        "synthesis_seconds": synthesis,
+        "quantization_seconds": quantization,
+        "evaluation_seconds": evaluation,
+        "peak_memory_mb": measured.peak_memory_mb,
+    }
+    if context.device.startswith("cuda"):
+        for kind, seconds in (("synthesis", synthesis), ("quantization", quantization)):
+            amounts[f"{kind}_gpu_seconds"] = None if seconds is None else seconds * context.gpus_per_trial
+    known = {name: value for name, value in amounts.items() if value is not None}
+    return Cost(**known, devices=dict.fromkeys(known, _device_name(context.device)))
 
 
 def environment(device: str, threads: int) -> Environment:

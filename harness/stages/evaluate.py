@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from harness.stages.base import Artifact, RunContext, Stage
-from harness.stages.cost import Measured, environment, measured
+from harness.stages.cost import Measured, cost_of, environment, measured
 from harness.stages.data_guard import no_data
 from harness.stages.facts import Cost, EvaluationFacts, StudentFacts, student_facts
 from harness.stages.progress import StageProgress
@@ -58,9 +58,9 @@ def finished_now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def evaluation_cost(cost: Measured, parent: StudentFacts | None) -> Cost:
+def evaluation_cost(context: RunContext, cost: Measured, parent: StudentFacts | None) -> Cost:
     """What an evaluation cost, with the student's making."""
-    own = Cost(evaluation_seconds=cost.seconds, peak_memory_mb=cost.peak_memory_mb)
+    own = cost_of(context, cost, evaluation=cost.seconds)
     return own.plus(parent.cost) if parent else own
 
 
@@ -94,7 +94,7 @@ def _facts(
         samples=split.digest,
         whole=split.whole,
         labelled=split.labelled,
-        cost=evaluation_cost(cost, parent),
+        cost=evaluation_cost(context, cost, parent),
         images_per_second=len(found.sample_ids) / max(cost.seconds, 1e-9),
         synthetic_images=parent.synthetic_images if parent else 0,
         gradient_shares=parent.gradient_shares.means() if parent else {},

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -62,30 +63,70 @@ class Environment:
 
 @dataclass(frozen=True)
 class Cost:
-    """What an artifact cost, its parents included; None where that kind of work took no part."""
+    """What an artifact cost, its parents included; None where that kind of work took no part.
+
+    What was taken on two devices is never added up: such an amount is None too, and `devices` names both.
+    """
 
     synthesis_seconds: float | None = None
     quantization_seconds: float | None = None
     """Calibration and training, without synthesis and without what only looked at the student."""
     evaluation_seconds: float | None = None
-    peak_memory_mb: float = 0.0
+    synthesis_gpu_seconds: float | None = None
+    """Seconds times the GPUs that a stage held, a fraction where it shared one; None on a CPU."""
+    quantization_gpu_seconds: float | None = None
+    peak_memory_mb: float | None = None
     """The highest peak of all, of the process on a CPU, of the allocator on a GPU."""
+    devices: Mapping[str, str] = field(default_factory=dict)
+    """Amount -> the device that it was taken on, or several, joined by ` + `."""
 
     @property
-    def making_seconds(self) -> float:
-        """Seconds of synthesis and quantization together."""
-        return (self.synthesis_seconds or 0.0) + (self.quantization_seconds or 0.0)
+    def making_seconds(self) -> float | None:
+        """Seconds of synthesis and quantization together; None where these were on different devices."""
+        return self._making("synthesis_seconds", "quantization_seconds")
+
+    @property
+    def making_gpu_seconds(self) -> float | None:
+        """The same in GPU seconds."""
+        return self._making("synthesis_gpu_seconds", "quantization_gpu_seconds")
+
+    def _making(self, *names: str) -> float | None:
+        there = [name for name in names if self._has(name)]
+        where = {self.devices.get(name) for name in there}
+        amounts = [getattr(self, name) for name in there]
+        return math.fsum(amounts) if amounts and len(where) == 1 and None not in amounts else None
 
     def plus(self, other: Cost) -> Cost:
-        """The cost of both: sums of the seconds that are known, the higher of the memory peaks."""
-        own, others = self.known(), other.known()
-        sums = {name: own.get(name, 0.0) + others.get(name, 0.0) for name in own | others}
-        return Cost(**{**sums, "peak_memory_mb": max(self.peak_memory_mb, other.peak_memory_mb)})
+        """The cost of both: sums of seconds, the higher of the memory peaks, each on one device."""
+        amounts: dict[str, float] = {}
+        devices: dict[str, str] = {}
+        for name in COSTS:
+            takers = [cost for cost in (self, other) if cost._has(name)]
+            known = [value for cost in takers if (value := getattr(cost, name)) is not None]
+            where = sorted({d for cost in takers for d in cost.devices.get(name, "").split(" + ")})
+            if any(where):
+                devices[name] = " + ".join(where)
+            if known and len(known) == len(takers) and len(where) == 1:
+                amounts[name] = max(known) if name == "peak_memory_mb" else math.fsum(known)
+        return Cost(**amounts, devices=devices)
+
+    def without(self, *names: str) -> Cost:
+        """This cost without some of its amounts."""
+        kept = {name: value for name, value in self.known().items() if name not in names}
+        return Cost(**kept, devices={name: at for name, at in self.devices.items() if name not in names})
 
     def known(self) -> dict[str, float]:
-        """Name -> value of what was measured."""
-        values = dataclasses.asdict(self)
-        return {name: value for name, value in values.items() if value is not None}
+        """Name -> value of what was measured, on one device."""
+        return {name: value for name in COSTS if (value := getattr(self, name)) is not None}
+
+    def _has(self, name: str) -> bool:
+        return getattr(self, name) is not None or name in self.devices
+
+
+COSTS = tuple(field.name for field in dataclasses.fields(Cost) if field.name != "devices")
+"""Names of the amounts."""
+TRAINING_COSTS = ("quantization_seconds", "quantization_gpu_seconds")
+SYNTHESIS_COSTS = ("synthesis_seconds", "synthesis_gpu_seconds")
 
 
 @dataclass(frozen=True)

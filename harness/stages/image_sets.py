@@ -11,7 +11,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.stages.facts import SynthesisFacts, images_facts
+from harness.stages.facts import TRAINING_COSTS, SynthesisFacts, images_facts
 from harness.stages.rebuild import generator_of
 from harness.store import Store
 from methods.base import SyntheticImages
@@ -41,7 +41,7 @@ class StoredSet:
         memory = {n.removeprefix(_MEMORY): value for n, value in stored.items() if n.startswith(_MEMORY)}
         made = SyntheticImages(stored["images"].to(device), stored["labels"].to(device), memory=memory)
         facts = images_facts(store, key)
-        cost = dataclasses.replace(facts.cost, quantization_seconds=None)
+        cost = facts.cost.without(*TRAINING_COSTS)
         return cls(made, dataclasses.replace(facts, cost=cost), stored.get(_GENERATOR))
 
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 from harness.stages.base import Artifact, RunContext, Stage
-from harness.stages.cost import environment, measured
+from harness.stages.cost import cost_of, environment, measured
 from harness.stages.data_guard import no_data
 from harness.stages.facts import (
-    Cost,
+    SYNTHESIS_COSTS,
     StudentFacts,
     StudentRecipe,
     SynthesisFacts,
@@ -135,9 +135,11 @@ def quantize(stage: Stage, context: RunContext, store: Store, progress: StagePro
     heads = () if scope == "whole" else (f"neck and heads {WIDTH_OF_HEADS[scope]}",)
     facts = TrainingFacts(
         environment=environment(context.device, context.threads),
-        cost=Cost(
-            quantization_seconds=cost.seconds - made.synthesis_seconds - monitors.seconds,
-            peak_memory_mb=cost.peak_memory_mb,
+        cost=cost_of(
+            context,
+            cost,
+            synthesis=None if made.images is None else made.synthesis_seconds,
+            quantization=cost.seconds - made.synthesis_seconds - monitors.seconds,
         ),
         synthetic_images=0,
         final_losses={},
@@ -146,7 +148,7 @@ def quantize(stage: Stage, context: RunContext, store: Store, progress: StagePro
     )
     facts = _with_images(facts, made, work.images.facts if work.images else None)
     if before is not None:
-        training = replace(before.cost, synthesis_seconds=None)  # which that of the images includes
+        training = before.cost.without(*SYNTHESIS_COSTS)  # which that of the images includes
         facts = facts.after(replace(before, cost=training))
     if "until" not in stage.settings:
         known = {field.name: getattr(facts, field.name) for field in fields(facts)}
@@ -159,7 +161,6 @@ def _with_images(facts: TrainingFacts, made: _Made, parent: SynthesisFacts | Non
     if made.images is not None:
         facts = replace(
             facts,
-            cost=replace(facts.cost, synthesis_seconds=made.synthesis_seconds),
             synthetic_images=len(made.images.images),
             final_losses=dict(made.images.final_losses),
             gradient_shares=made.images.gradient_shares,

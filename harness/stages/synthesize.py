@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.stages.base import Artifact, RunContext, Stage
-from harness.stages.cost import environment, measured
+from harness.stages.cost import cost_of, environment, measured
 from harness.stages.data_guard import no_data
-from harness.stages.facts import Cost, StudentRecipe, SynthesisFacts
+from harness.stages.facts import StudentRecipe, SynthesisFacts
 from harness.stages.image_sets import StoredSet, generator_of_sets, set_tensors
 from harness.stages.progress import StageProgress
 from harness.stages.rebuild import student_of, synthesizer_of, task_of, teacher_of
@@ -59,7 +59,7 @@ def synthesize(stage: Stage, context: RunContext, store: Store, progress: StageP
         made, notes = with_retries(make)
     facts = SynthesisFacts(
         environment=environment(context.device, context.threads),
-        cost=Cost(synthesis_seconds=cost.seconds, peak_memory_mb=cost.peak_memory_mb),
+        cost=cost_of(context, cost, synthesis=cost.seconds),
         synthetic_images=len(made.images.images),
         final_losses=dict(made.images.final_losses),
         gradient_shares=made.images.gradient_shares,

@@ -87,5 +87,5 @@ def _value(plan: Plan, prepared: Preparation) -> float:
     if not all(is_made(plan.stages[trial.evaluation], store) for trial in plan.trials):
         return -math.inf
     found = [evaluation_facts(store, trial.evaluation) for trial in plan.trials]
-    (value,) = values_of(prepared.subject.objectives, found, prepared.context)
+    (value,) = values_of(prepared.subject.objectives, found)
     return value if math.isfinite(value) else -math.inf

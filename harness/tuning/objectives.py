@@ -67,17 +67,19 @@ def quality_of(objectives: Sequence[str]) -> str:
     return next(name for name in objectives if name in QUALITIES)
 
 
-def values_of(
-    objectives: Sequence[str], evaluations: Sequence[EvaluationFacts], context: RunContext
-) -> list[float]:
+def values_of(objectives: Sequence[str], evaluations: Sequence[EvaluationFacts]) -> list[float]:
     """A try's values, each the mean over its seeds; `evaluations` are those of the seeds."""
 
     def value(name: str, facts: EvaluationFacts) -> float:
         if name in QUALITIES:
             return facts.metrics.get(facts.metric, math.nan)
         if name == "peak_memory_mb":
-            return facts.cost.peak_memory_mb
-        return facts.cost.making_seconds * (context.gpus_per_trial if name == "gpu_seconds" else 1)
+            found = facts.cost.peak_memory_mb
+        elif name == "gpu_seconds":
+            found = facts.cost.making_gpu_seconds
+        else:
+            found = facts.cost.making_seconds
+        return math.nan if found is None else found  # parts of it were made on another device
 
     return [statistics.fmean(value(name, facts) for facts in evaluations) for name in objectives]
 

@@ -218,7 +218,7 @@ class Search:
 
     def _complete(self, tried: Try) -> None:
         found = [evaluation_facts(self._store, trial.evaluation) for trial in tried.trials]
-        values = tuple(values_of(self._subject.objectives, found, self._context))
+        values = tuple(values_of(self._subject.objectives, found))
         if any(value != value for value in values):
             self._end(tried, "failed", reason=f"{quality_of(self._subject.objectives)} is not a number")
         else:

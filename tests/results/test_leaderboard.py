@@ -72,6 +72,28 @@ def test_costs_and_oracle_are_averaged():
     assert math.isnan(row["peak_memory_mb"])
 
 
+CPU, GPU = "cpu (x86_64)", "NVIDIA H100"
+
+
+def timed(seed: int, synthesis: tuple[float, str], quantization: tuple[float, str]) -> Record:
+    cost = {"synthesis_seconds": synthesis[0], "quantization_seconds": quantization[0]}
+    devices = {"synthesis_seconds": synthesis[1], "quantization_seconds": quantization[1]}
+    return record(seed=seed, cost=cost, cost_devices=devices)
+
+
+def test_costs_of_different_devices_are_never_averaged_nor_shown_as_a_sum():
+    alike = row_of([timed(0, (10, GPU), (2, GPU)), timed(1, (20, GPU), (4, GPU))], "psaq_vit")
+    assert (alike["synthesis_seconds"], alike["quantization_seconds"]) == (15.0, 3.0)
+    assert alike["cost_devices"] == GPU
+    parts = row_of([timed(0, (10, CPU), (2, GPU))], "psaq_vit")
+    assert (parts["synthesis_seconds"], parts["quantization_seconds"]) == (10.0, 2.0)
+    assert parts["cost_devices"] == f"{CPU}, {GPU}"
+    seeds = row_of([timed(0, (10, CPU), (2, GPU)), timed(1, (1, GPU), (4, GPU))], "psaq_vit")
+    assert math.isnan(seeds["synthesis_seconds"])
+    assert seeds["quantization_seconds"] == 3.0
+    assert seeds["cost_devices"] == f"{GPU} + {CPU}, {GPU}"
+
+
 def test_references_are_shown_and_never_ranked():
     rows = rows_of([record("fp32"), record("real_data"), record("maskaq"), record("psaq_vit")])
     assert [(row["method"], row["reference"]) for row in rows] == [

@@ -66,7 +66,7 @@ def test_csv_holds_every_column(frame):
 def test_a_csv_line():
     assert render(leaderboard([record("fp32", cost={})]), "csv").splitlines()[1] == (
         ",fp32,,none,none,deit_tiny,fp32,imagenet,published,fast,top1,100.0,,72.24672001371107,"
-        "99.99999999999999,1,1,10,,,,,,,50.0,0.5,,,,,,,,,,,,,,,,,,,,True,none,ok,,,"
+        "99.99999999999999,1,1,10,,,,,,,50.0,0.5,,,,,,,,,,,,,,,,,,,,,True,none,ok,,,"
     )
 
 
@@ -116,6 +116,18 @@ def test_a_narrow_table_of_detectors_names_every_row(width):
 def test_a_cost_under_a_second_is_not_nothing(seconds, shown):
     cost = {"synthesis_seconds": seconds, "quantization_seconds": 5.0}
     assert f"{shown}+5s" in table(leaderboard([record("a", cost=cost)]))
+
+
+def test_costs_of_different_devices_stand_apart_and_a_note_says_so():
+    cost = {"synthesis_seconds": 60.0, "quantization_seconds": 5.0}
+    devices = {"synthesis_seconds": "cpu (x86_64)", "quantization_seconds": "NVIDIA H100"}
+    alike = dict.fromkeys(cost, "NVIDIA H100")
+    text = " ".join(table(leaderboard([record("a", cost=cost, cost_devices=devices)])).split())
+    assert "60s, 5s" in text
+    assert "several devices (NVIDIA H100; cpu (x86_64))" in text
+    text = table(leaderboard([record("a", cost=cost, cost_devices=alike)]))
+    assert "60s+5s" in text
+    assert "several devices" not in text
 
 
 def test_the_terminal_table_shows_reasons_literally(frame):

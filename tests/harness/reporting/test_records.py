@@ -114,6 +114,7 @@ def test_a_record_is_its_trial_with_what_the_evaluation_found(store):
         "python": "3.11.9",
         "device": "cpu x86_64",
         "threads": "2",
+        "precision": "exact",
     }
     assert record.notes == ("one class was missing",)
     assert record.finished_at == FACTS.finished_at

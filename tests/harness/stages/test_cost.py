@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from harness.stages.cost import environment, measured
+from harness.stages.base import RunContext
+from harness.stages.cost import Measured, cost_of, environment, measured
 
 _IN_A_FRESH_PROCESS = """
 import time
@@ -38,6 +40,25 @@ def test_a_block_that_fails_is_measured_too():
         raise ValueError
     assert cost.seconds > 0
     assert cost.peak_memory_mb > 0
+
+
+@pytest.mark.parametrize(("gpus", "held"), [(1.0, 8.0), (0.25, 2.0)])
+def test_gpu_seconds_count_the_part_of_a_gpu_that_was_held(monkeypatch, gpus, held):
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "a GPU")
+    context = RunContext(store=Path("unused"), device="cuda", gpus_per_trial=gpus)
+    cost = cost_of(context, Measured(10.0, 100.0), synthesis=8.0)
+    assert (cost.synthesis_seconds, cost.synthesis_gpu_seconds, cost.quantization_gpu_seconds) == (
+        8,
+        held,
+        None,
+    )
+    assert set(cost.devices.values()) == {"a GPU"}
+
+
+def test_a_cpu_has_no_gpu_seconds():
+    cost = cost_of(RunContext(store=Path("unused")), Measured(3.0, 100.0), quantization=2.0)
+    assert cost.known() == {"quantization_seconds": 2.0, "peak_memory_mb": 100.0}
+    assert cost.making_gpu_seconds is None
 
 
 def test_an_environment_names_what_decides_a_number():

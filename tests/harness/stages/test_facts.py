@@ -8,6 +8,7 @@ import pytest
 
 from harness.errors import ArtifactError
 from harness.stages.facts import (
+    SYNTHESIS_COSTS,
     Cost,
     Environment,
     EvaluationFacts,
@@ -118,8 +119,39 @@ def test_costs_of_work_in_a_row_add_up_by_kind_and_peak():
     student = Cost(quantization_seconds=2.0, peak_memory_mb=80.0).plus(images)
     score = Cost(evaluation_seconds=1.0, peak_memory_mb=120.0).plus(student)
     assert student == Cost(synthesis_seconds=3.0, quantization_seconds=2.0, peak_memory_mb=100.0)
-    assert score == Cost(3.0, 2.0, 1.0, 120.0)
+    assert score == Cost(3.0, 2.0, 1.0, peak_memory_mb=120.0)
     assert score.making_seconds == 5.0
+
+
+CPU, GPU = "cpu (x86_64)", "NVIDIA H100"
+
+
+def on(device: str, **amounts: float) -> Cost:
+    return Cost(**amounts, devices=dict.fromkeys(amounts, device))
+
+
+def test_costs_of_two_devices_are_never_added():
+    images = on(CPU, synthesis_seconds=60.0, peak_memory_mb=500.0)
+    later = on(GPU, synthesis_seconds=2.0, synthesis_gpu_seconds=1.0, peak_memory_mb=9000.0)
+    student = on(GPU, quantization_seconds=5.0, quantization_gpu_seconds=2.5, peak_memory_mb=8000.0)
+    apart = student.plus(images)
+    assert (apart.synthesis_seconds, apart.quantization_seconds) == (60.0, 5.0)
+    assert apart.peak_memory_mb is None
+    assert apart.devices["peak_memory_mb"] == f"{GPU} + {CPU}"
+    assert apart.making_seconds is None
+    assert apart.making_gpu_seconds == 2.5
+    mixed = apart.plus(later)
+    assert mixed.synthesis_seconds is None
+    assert mixed.devices["synthesis_seconds"] == f"{GPU} + {CPU}"
+    assert mixed.plus(on(CPU, synthesis_seconds=1.0)).synthesis_seconds is None  # once mixed, for good
+    assert (mixed.quantization_seconds, mixed.making_gpu_seconds) == (5.0, 3.5)
+    alone = student.plus(later)
+    assert (alone.making_seconds, alone.making_gpu_seconds, alone.peak_memory_mb) == (7.0, 3.5, 9000.0)
+    assert mixed.without(*SYNTHESIS_COSTS).known() == {
+        "quantization_seconds": 5.0,
+        "quantization_gpu_seconds": 2.5,
+    }
+    assert SynthesisFacts.from_json(dataclasses.replace(IMAGES, cost=mixed).to_json()).cost == mixed
 
 
 def test_a_record_is_told_the_costs_that_were_measured_alone():

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.errors import UsageError
-from harness.stages.base import RunContext
 from harness.stages.facts import Cost, Environment, EvaluationFacts
 from harness.tuning.objectives import parse_objectives, quality_of, values_of
 
-CONTEXT = RunContext(store=Path("unused"))
 
-
-def scored(accuracy: float, synthesis: float, quantization: float, memory: float = 100.0) -> EvaluationFacts:
+def scored(accuracy: float, synthesis: float, quantization: float, memory: float = 100.0, **more: Any):
     """An evaluation with this top-1 and this cost."""
     return EvaluationFacts(
         environment=Environment({}, "3.11", "cpu", 1),
@@ -26,7 +23,7 @@ def scored(accuracy: float, synthesis: float, quantization: float, memory: float
         samples="digest",
         whole=True,
         labelled=True,
-        cost=Cost(synthesis, quantization, 1.0, memory),
+        cost=Cost(synthesis, quantization, 1.0, peak_memory_mb=memory, **more),
         images_per_second=10.0,
         synthetic_images=10,
         notes=(),
@@ -69,14 +66,19 @@ def test_all_faults_are_told_at_once():
 
 def test_a_trys_values_are_means_over_its_seeds():
     artifacts = [scored(60.0, 2.0, 3.0, 100.0), scored(70.0, 4.0, 5.0, 300.0)]
-    assert values_of(("accuracy", "seconds", "peak_memory_mb"), artifacts, CONTEXT) == [65.0, 7.0, 200.0]
+    assert values_of(("accuracy", "seconds", "peak_memory_mb"), artifacts) == [65.0, 7.0, 200.0]
 
 
 def test_seconds_on_gpus_count_for_every_gpu_that_a_stage_holds():
-    context = dataclasses.replace(CONTEXT, gpus_per_trial=0.5)
-    assert values_of(("gpu_seconds",), [scored(60.0, 2.0, 4.0)], context) == [3.0]
+    shared = scored(60.0, 2.0, 4.0, synthesis_gpu_seconds=2.0, quantization_gpu_seconds=1.0)
+    assert values_of(("gpu_seconds",), [shared]) == [3.0]
+
+
+def test_what_was_made_on_two_devices_has_no_seconds_to_compare():
+    devices = {"synthesis_seconds": "cpu (x86_64)", "quantization_seconds": "a GPU"}
+    assert math.isnan(values_of(("seconds",), [scored(60.0, 2.0, 4.0, devices=devices)])[0])
 
 
 def test_a_metric_that_was_not_measured_is_no_number():
     missing = dataclasses.replace(scored(60.0, 1.0, 1.0), metrics={})
-    assert math.isnan(values_of(("accuracy",), [missing], CONTEXT)[0])
+    assert math.isnan(values_of(("accuracy",), [missing])[0])
