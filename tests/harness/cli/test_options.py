@@ -70,6 +70,7 @@ TYPED = {
     "--engines lsq_qat --engine psaq_ptq": Rows(engines=("lsq_qat", "psaq_ptq")),
     "--budget smoke": Rows(budget="smoke"),
     "--scope heads_8bit": Rows(scope="heads_8bit"),
+    "--precision fast": Rows(precision="fast"),
     "--set a.b=1,2 --set c.d=3": Rows(assignments=("a.b=1,2", "c.d=3")),
     "--set-file best.yaml": Rows(set_files=("best.yaml",)),
     "--plugin mine.py --plugin yours.py": Rows(plugins=("mine.py", "yours.py")),
