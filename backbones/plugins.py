@@ -20,6 +20,11 @@ def entry_points_of(group: str) -> Iterator[tuple[str, Any]]:
         yield point.name, loaded
 
 
+def has_entry_points(group: str) -> bool:
+    """Whether any installed package adds to a group; nothing is loaded."""
+    return bool(importlib.metadata.entry_points(group=group))
+
+
 def is_fit_name(name: object) -> bool:
     """Whether a plug-in's thing may be called so: names become parts of settings' and of files' names."""
     return isinstance(name, str) and re.fullmatch(r"\w[\w-]*", name) is not None

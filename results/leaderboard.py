@@ -6,8 +6,10 @@ their own. Knows nothing about how a table looks.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from results.grouping import Row, gathered
@@ -71,8 +73,22 @@ _NOTHING_PUBLISHED: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class Board:
+    """A leaderboard: sorted by task, track, budget, backbone and bits, then references, then rank."""
+
+    rows: tuple[Mapping[str, Any], ...]
+    """Every column of `columns` by name, None where a value is missing."""
+
+    def frame(self) -> pd.DataFrame:
+        """The rows as a pandas table with the dtypes of `columns`."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows, columns=list(columns())).astype(columns())
+
+
 def columns() -> dict[str, str]:
-    """Column -> dtype.
+    """Column -> dtype of `Board.frame`.
 
     Accuracies and average precisions, their deviation, interval (95 % Wilson of a rate, for the sampling of
     images) and drop are in percent or percentage points; kl in nats; `published_others` and `notes` hold
@@ -81,13 +97,11 @@ def columns() -> dict[str, str]:
     return {**_BEFORE_METRICS, **dict.fromkeys(kept_metrics(), "float64"), **_AFTER_METRICS}
 
 
-def leaderboard(records: Iterable[Record], *, published: PublishedNames | None = None) -> pd.DataFrame:
-    """The table of `columns`, sorted by task, track, budget, backbone and bits, then references, then rank.
+def leaderboard(records: Iterable[Record], *, published: PublishedNames | None = None) -> Board:
+    """The leaderboard of the records.
 
     `published` says how papers call our methods and backbones; without it the published columns stay empty.
     """
-    import pandas as pd
-
     rows = gathered(records)
     places = standings(rows)
     full_precision = {
@@ -102,8 +116,15 @@ def leaderboard(records: Iterable[Record], *, published: PublishedNames | None =
         for index, row in enumerate(rows)
     ]
     cells.sort(key=_order)
-    frame = pd.DataFrame(cells, columns=list(columns()))
-    return frame.astype(columns())
+    kinds = columns()
+    return Board(tuple({name: _cell(row.get(name), kinds[name]) for name in kinds} for row in cells))
+
+
+def _cell(value: Any, kind: str) -> Any:
+    """A value as its column's dtype has it; None for nan too."""
+    if value is None or kind != "float64":
+        return value
+    return None if math.isnan(value) else float(value)
 
 
 def _identity(row: Row) -> dict[str, Any]:

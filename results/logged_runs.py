@@ -1,7 +1,7 @@
 """MLflow's runs as records need them: an id, a start and tags, read from a tracking database without MLflow.
 
 Loading MLflow takes seconds and one of its runs milliseconds; the tags of thousands are one query. Only
-tables exactly as the installed MLflow makes them are read, and nothing is written.
+tables exactly as the installed MLflow makes them are read; `new_runs` writes them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_BUSY_SECONDS = 20.0
+BUSY_SECONDS = 20.0
 """As long as MLflow waits for a database that another program locks."""
 _QUERY = """
 select runs.run_uuid, runs.start_time, tags.key, tags.value
@@ -57,14 +57,15 @@ def read_runs(
     )
     wanted = [experiment, *names, *([] if tagged is None else [tagged])]
     runs: dict[str, LoggedRun] = {}
-    with contextlib.closing(sqlite3.connect(database, timeout=_BUSY_SECONDS)) as connection:
-        _refuse_others(connection)
+    with contextlib.closing(sqlite3.connect(database, timeout=BUSY_SECONDS)) as connection:
+        refuse_others(connection)
         for run_id, start_time, name, value in connection.execute(query, wanted):
             runs.setdefault(run_id, LoggedRun(run_id, start_time, {})).tags[name] = value
     return sorted(runs.values(), key=lambda run: run.start_time, reverse=True)
 
 
-def _refuse_others(connection: sqlite3.Connection) -> None:
+def refuse_others(connection: sqlite3.Connection) -> None:
+    """Raise OtherTables unless the tables are those that the installed MLflow makes."""
     tables = "select count(*) from sqlite_master where type = 'table' and name = 'alembic_version'"
     if connection.execute(tables).fetchone()[0]:
         versions = connection.execute("select version_num from alembic_version").fetchall()

@@ -1,22 +1,24 @@
 """Writes a leaderboard for the terminal, Markdown, CSV, JSON, LaTeX or HTML, and escapes for each.
 
-Terminal, Markdown, LaTeX and HTML show a `results.view`; CSV and JSON hold every column of the frame.
+Terminal, Markdown, LaTeX and HTML show a `results.view`; CSV and JSON hold every column.
 """
 
 from __future__ import annotations
 
+import csv
 import html
+import io
 import json
 import math
 import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from results.leaderboard import Board, columns
 from results.tables import Column, FittedTable
 from results.view import PUBLISHED_COLUMN, Block, Line, Style, View, view_of
 
 if TYPE_CHECKING:
-    import pandas as pd
     from rich.console import Console
 
 FORMATS = ("table", "md", "csv", "json", "latex", "html")
@@ -70,19 +72,19 @@ footer {{ font-size: .85rem; }}
 """
 
 
-def render(frame: pd.DataFrame, format: str, *, console: Console | None = None) -> str:
+def render(board: Board, format: str, *, console: Console | None = None) -> str:
     """The leaderboard as text in one of `FORMATS`; raises ValueError for another one.
 
     `console` decides width and colours of `table`; the default is rich's own for standard output.
     """
     if format == "table":
-        return _terminal(view_of(frame), console)
+        return _terminal(view_of(board), console)
     writers: dict[str, Callable[[], str]] = {
-        "md": lambda: _markdown(view_of(frame)),
-        "latex": lambda: _latex(view_of(frame)),
-        "html": lambda: _html(view_of(frame)),
-        "csv": lambda: _csv(frame),
-        "json": lambda: _json(frame),
+        "md": lambda: _markdown(view_of(board)),
+        "latex": lambda: _latex(view_of(board)),
+        "html": lambda: _html(view_of(board)),
+        "csv": lambda: _csv(board),
+        "json": lambda: _json(board),
     }
     if format not in writers:
         raise ValueError(f"unknown format '{format}': one of {', '.join(FORMATS)}")
@@ -221,27 +223,22 @@ def _marked(line: Line, escape: Callable[[str], str], best: str, reference: str)
     ]
 
 
-def _csv(frame: pd.DataFrame) -> str:
+def _csv(board: Board) -> str:
     """Every column; tuples are joined with '; '."""
-    flat = frame.assign(
-        published_others=[
-            "; ".join(f"{other['value']} ({other['source']})" for other in others)
-            for others in frame["published_others"]
-        ],
-        notes=["; ".join(notes) for notes in frame["notes"]],
-    )
-    return flat.to_csv(index=False, lineterminator="\n")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns()), lineterminator="\n")
+    writer.writeheader()
+    for row in board.rows:
+        others = (f"{other['value']} ({other['source']})" for other in row["published_others"])
+        writer.writerow({**row, "published_others": "; ".join(others), "notes": "; ".join(row["notes"])})
+    return text.getvalue()
 
 
-def _json(frame: pd.DataFrame) -> str:
+def _json(board: Board) -> str:
     """A list of rows with every column; null where a number is missing."""
-    rows = [{name: _plain(value) for name, value in row.items()} for row in frame.to_dict("records")]
+    rows = [{name: _plain(value) for name, value in row.items()} for row in board.rows]
     return json.dumps(rows, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def _plain(value: Any) -> Any:
-    import pandas as pd
-
-    if value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
-        return None
-    return value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

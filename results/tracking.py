@@ -19,11 +19,12 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from results import database as databases
 from results.addresses import shown_address, without_passwords
 from results.logged_runs import LoggedRun, OtherTables, read_runs
+from results.new_runs import DatabaseWriter, NewRun
 from results.record import Record
 
 if TYPE_CHECKING:
@@ -78,17 +79,19 @@ class Tracker:
         A trial logged with the same content is left as it is. Other content makes a new run, and the old one
         is marked `superseded`; but a failure never replaces a result. A trial that suites list under another
         method name, track or budget has a run for each. What is there is asked for once, and MLflow is loaded
-        only where something has to be written. Raises TrackingError.
+        only where a database has to be made, or where its tables or a server leave no other way. Raises
+        TrackingError.
         """
         records = list(records)
         with self._held():
             logged: dict[tuple[str, str], list[LoggedRun]] = defaultdict(list)
             for run in self._runs_of(records):
                 logged[run.tags["trial"], run.tags["listed_as"]].append(run)
-            return sum(
-                self._log_one(logged[record.trial, _listed_as(record)], record, _suite_tag(suite))
-                for record in records
-            )
+            with self._writing() as writer:
+                return sum(
+                    _log_one(writer, logged[record.trial, _listed_as(record)], record, _suite_tag(suite))
+                    for record in records
+                )
 
     def load(self, suite: str) -> list[Record]:
         """The records of a suite, one per listed trial, ordered by trial. Raises TrackingError."""
@@ -131,7 +134,8 @@ class Tracker:
             text = json.dumps(record.to_json(), sort_keys=True)
             content = hashlib.sha256(text.encode()).hexdigest()
             nested = {_PARENT: parent, "try": f"{number}.{record.seed}"}
-            _write_run(client, self._experiment, record, text, content, (), nested)
+            with self._writing() as writer:
+                writer.write(_new_run(record, text, content, (), nested))
 
     def close_search(self, parent: str, values: Mapping[str, float], folder: Path) -> None:
         """Log a search's best values and the files of its folder to the parent run. Raises TrackingError."""
@@ -151,31 +155,6 @@ class Tracker:
             client.set_tag(parent, "verdict", _shown(sentence))
             client.log_artifact(parent, str(settings))
 
-    def _log_one(self, earlier: list[LoggedRun], record: Record, suite_tag: str) -> bool:
-        """Whether a run was written for the record; the earlier runs of its trial are brought up to date."""
-        text = json.dumps(record.to_json(), sort_keys=True)
-        content = hashlib.sha256(text.encode()).hexdigest()
-        suites = {key for run in earlier for key in run.tags if key.startswith("suite.")} | {suite_tag}
-        kept = next((run for run in _current(earlier) if _keeps(run, record, content)), None)
-        if kept is None:
-            run_id = _write_run(self._opened(), self._experiment, record, text, content, suites)
-            tags = {"trial": record.trial, "listed_as": _listed_as(record), "content": content}
-            tags |= {"status": record.status, **dict.fromkeys(suites, "true")}
-            now = LoggedRun(run_id, max([0, *(run.start_time + 1 for run in earlier)]), tags)
-        else:
-            run_id, now = kept.run_id, None
-            for key in sorted(suites - set(kept.tags)):
-                self._tag(kept, key, "true")
-        for run in earlier:
-            if run.run_id != run_id and "superseded" not in run.tags:
-                self._tag(run, "superseded", run_id)
-        earlier += [now] if now else []
-        return now is not None
-
-    def _tag(self, run: LoggedRun, key: str, value: str) -> None:
-        self._opened().set_tag(run.run_id, key, value)
-        run.tags[key] = value
-
     def _runs_of(self, records: Sequence[Record]) -> list[LoggedRun]:
         """The logged runs of these records' trials, perhaps among others, with the tags that tell of them."""
         names = (*_IDENTIFYING, "status", "suite.*")
@@ -183,7 +162,7 @@ class Tracker:
             return [run for run in self._runs(names) if {"trial", "listed_as"} <= run.tags.keys()]
         wanted = {(record.trial, _listed_as(record)) for record in records}
         filters = [f"tags.trial = '{trial}' and tags.listed_as = '{listed}'" for trial, listed in wanted]
-        return [_plain(run) for one in filters for run in self._search(self._opened(), one)]
+        return [_plain(run) for one in filters for run in self._search(self._opened()[0], one)]
 
     def _runs(self, names: Sequence[str], tagged: str | None = None) -> list[LoggedRun]:
         """The runs that are there, or those with the tag `tagged`, with the tags of these names at least."""
@@ -191,7 +170,7 @@ class Tracker:
             with contextlib.suppress(OtherTables):  # MLflow knows them, or says what is wrong
                 return read_runs(self._database, _EXPERIMENT, names, tagged)
         filter_string = "" if tagged is None else f"tags.`{tagged}` = 'true'"
-        return [_plain(run) for run in self._search(self._opened(), filter_string)]
+        return [_plain(run) for run in self._search(self._opened()[0], filter_string)]
 
     def _search(self, client: MlflowClient, filter_string: str) -> list[Run]:
         runs: list[Run] = []
@@ -220,7 +199,7 @@ class Tracker:
     def _session(self) -> Iterator[MlflowClient]:
         """The opened client, as `_held`."""
         with self._held():
-            yield self._opened()
+            yield self._opened()[0]
 
     @contextlib.contextmanager
     def _held(self) -> Iterator[None]:
@@ -241,11 +220,22 @@ class Tracker:
         except Exception as error:  # requests, SQLAlchemy and MLflow raise unrelated kinds
             raise TrackingError(self._explained(error)) from None
 
-    def _opened(self) -> MlflowClient:
-        """The client, opened when something first needs it; inside `_held` alone."""
+    def _opened(self) -> tuple[MlflowClient, str]:
+        """The client and the experiment's id, asked for when first needed; inside `_held` alone."""
         if self._client is None:
             self._client, self._experiment = _opened(self.uri, self._database)
-        return self._client
+        return self._client, self._experiment
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[_Writer]:
+        """What writes runs; whatever it collected is written in the end."""
+        writer: _Writer | None = None
+        if self._database is not None:
+            with contextlib.suppress(OtherTables):
+                writer = DatabaseWriter(self._database, _EXPERIMENT)
+        writer = writer or _ClientWriter(self._opened)
+        yield writer
+        writer.flush()
 
     def _make_whole(self, database: Path) -> None:
         """Create the database where there is none that can be used; MLflow would fill it step by step."""
@@ -314,42 +304,108 @@ def _opened(uri: str, database: Path | None) -> tuple[MlflowClient, str]:
     return client, client.create_experiment(_EXPERIMENT, artifact_location=artifacts)
 
 
-def _write_run(
-    client: MlflowClient,
-    experiment: str,
+class _Writer(Protocol):
+    """Writes runs, at once or with `flush`."""
+
+    def write(self, run: NewRun) -> str:
+        """The run's id."""
+        ...
+
+    def tag(self, run_id: str, key: str, value: str) -> None:
+        """Set a tag."""
+        ...
+
+    def flush(self) -> None:
+        """Write what was collected."""
+        ...
+
+
+class _ClientWriter:
+    """Writes through MLflow's client, opened when something has to be written."""
+
+    def __init__(self, opened: Callable[[], tuple[MlflowClient, str]]) -> None:
+        self._opened = opened
+
+    def write(self, run: NewRun) -> str:
+        """Write the run; its `content` tag comes last, so a run without one was torn by a kill."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        client, experiment = self._opened()
+        now = int(time.time() * 1000)
+        metrics = [Metric(name, value, now, 0) for name, value in run.metrics.items()]
+        params = [Param(name, value) for name, value in run.params.items()]
+        others = [(key, value) for key, value in run.tags.items() if key != "content"]
+        run_id = _id_of(client.create_run(experiment, run_name=run.name, tags=dict(others[:_BATCH])))
+        tags = [RunTag(*tag) for tag in [*others[_BATCH:], ("content", run.tags["content"])]]
+        # One call per finished trial wherever it all fits; a call writes params, then metrics, then tags.
+        for start in range(0, max(len(params), len(tags)), _BATCH):
+            batch = slice(start, start + _BATCH)
+            client.log_batch(run_id, metrics=() if start else metrics, params=params[batch], tags=tags[batch])
+        client.set_terminated(run_id, run.status)
+        return run_id
+
+    def tag(self, run_id: str, key: str, value: str) -> None:
+        """Set a tag."""
+        self._opened()[0].set_tag(run_id, key, value)
+
+    def flush(self) -> None:
+        """Everything is written already."""
+
+
+def _log_one(writer: _Writer, earlier: list[LoggedRun], record: Record, suite_tag: str) -> bool:
+    """Whether a run was written for the record; the earlier runs of its trial are brought up to date."""
+    text = json.dumps(record.to_json(), sort_keys=True)
+    content = hashlib.sha256(text.encode()).hexdigest()
+    suites = {key for run in earlier for key in run.tags if key.startswith("suite.")} | {suite_tag}
+    kept = next((run for run in _current(earlier) if _keeps(run, record, content)), None)
+    if kept is None:
+        run_id = writer.write(_new_run(record, text, content, suites))
+        tags = {"trial": record.trial, "listed_as": _listed_as(record), "content": content}
+        tags |= {"status": record.status, **dict.fromkeys(suites, "true")}
+        now = LoggedRun(run_id, max([0, *(run.start_time + 1 for run in earlier)]), tags)
+    else:
+        run_id, now = kept.run_id, None
+        for key in sorted(suites - set(kept.tags)):
+            _tag(writer, kept, key, "true")
+    for run in earlier:
+        if run.run_id != run_id and "superseded" not in run.tags:
+            _tag(writer, run, "superseded", run_id)
+    earlier += [now] if now else []
+    return now is not None
+
+
+def _tag(writer: _Writer, run: LoggedRun, key: str, value: str) -> None:
+    writer.tag(run.run_id, key, value)
+    run.tags[key] = value
+
+
+def _new_run(
     record: Record,
     text: str,
     content: str,
     suites: Iterable[str],
     further_tags: Mapping[str, str] | None = None,
-) -> str:
-    """A finished run; its `content` tag is written last, so a run without one was torn by a kill."""
-    from mlflow.entities import Metric, Param, RunTag
-
-    now = int(time.time() * 1000)
+) -> NewRun:
+    """The run of a record, whose JSON and its hash are `text` and `content`."""
     beside = {"cost": record.cost, "gradient_share": record.gradient_shares}
     further = {f"{group}/{name}": value for group, found in beside.items() for name, value in found.items()}
-    metrics = [
-        Metric(_legal(name), float(value), now, 0)
+    metrics = {
+        _legal(name): float(value)
         for name, value in {**record.metrics, **further}.items()
         if not math.isinf(value)  # MLflow would store 1.8e308
-    ]
-    params = [Param(_legal(key), _shown(value)) for key, value in _params(record).items()]
+    }
     pieces = [text[start : start + _TAG_LENGTH] for start in range(0, len(text), _TAG_LENGTH)]
     facts = {"trial": record.trial, "listed_as": _listed_as(record), **(further_tags or {})}
     facts |= {"status": record.status, "reason": _shown(record.reason), "fingerprint": record.fingerprint}
     facts |= dict.fromkeys(sorted(suites), "true")
     facts |= {f"record.{index:03d}": piece for index, piece in enumerate(pieces)}
-    first, rest = dict(list(facts.items())[:_BATCH]), list(facts.items())[_BATCH:]
-    name = f"{record.method}-{record.engine}-{record.backbone}-{record.bits}-seed{record.seed}"
-    run_id = _id_of(client.create_run(experiment, run_name=name, tags=first))
-    tags = [RunTag(key, value) for key, value in [*rest, ("content", content)]]
-    # One call per finished trial wherever it all fits; a call writes params, then metrics, then tags.
-    for start in range(0, max(len(params), len(tags)), _BATCH):
-        batch = slice(start, start + _BATCH)
-        client.log_batch(run_id, metrics=() if start else metrics, params=params[batch], tags=tags[batch])
-    client.set_terminated(run_id, "FINISHED" if record.status == "ok" else "FAILED")
-    return run_id
+    return NewRun(
+        name=f"{record.method}-{record.engine}-{record.backbone}-{record.bits}-seed{record.seed}",
+        is_good=record.status == "ok",
+        params={_legal(key): _shown(value) for key, value in _params(record).items()},
+        metrics=metrics,
+        tags={**facts, "content": content},
+    )
 
 
 def _id_of(run: Run) -> str:

@@ -6,18 +6,18 @@ Decides content and rounding once for the terminal, Markdown, LaTeX and HTML; es
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from results.figures import MISSING, duration, fixed, p_value
 from results.grouping import DEFAULTS
+from results.leaderboard import Board
 from results.metrics import Metric, metric_of, metrics_of
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 Style = Literal["plain", "best", "reference", "failed"]
+
+Rows = Sequence[Mapping[str, Any]]
 
 PUBLISHED_COLUMN = "Published"
 _APART, _SEVERAL = ", ", " + "
@@ -50,21 +50,29 @@ class View:
     footnotes: tuple[str, ...]
 
 
-def view_of(frame: pd.DataFrame) -> View:
-    """The view of a `results.leaderboard.leaderboard` frame; an empty frame has no blocks."""
+def view_of(board: Board) -> View:
+    """The view of a leaderboard; an empty one has no blocks."""
     marks = _Marks()
     blocks = []
-    for (task, track, budget), rows in frame.groupby(["task", "track", "budget"], sort=False):
-        images = sorted({count for count in rows["images"] if count})
+    for (task, track, budget), rows in _groups(board.rows, "task", "track", "budget").items():
+        images = sorted({row["images"] for row in rows} - {0})
         counted = f", {' / '.join(f'{count:,}' for count in images)} images" if images else ""
-        oracle, metric = bool(rows["oracle"].notna().any()), _ranking_metric(rows)
+        oracle, metric = any(row["oracle"] is not None for row in rows), _ranking_metric(rows)
         sections = [
-            tuple(_line(row, marks, metric, oracle) for row in _dicts(section))
-            for _, section in rows.groupby(["backbone", "bits"], sort=False)
+            tuple(_line(row, marks, metric, oracle) for row in section)
+            for section in _groups(rows, "backbone", "bits").values()
         ]
         header = _header(metric, oracle)
         blocks.append(Block(f"{task}, {track} track, budget {budget}{counted}", header, tuple(sections)))
-    return View(tuple(blocks), tuple(_footnotes(frame, marks)))
+    return View(tuple(blocks), tuple(_footnotes(board.rows, marks)))
+
+
+def _groups(rows: Rows, *names: str) -> dict[tuple[Any, ...], list[Mapping[str, Any]]]:
+    """The rows by their values of these columns, in order of first appearance."""
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in names), []).append(row)
+    return groups
 
 
 class _Marks:
@@ -83,9 +91,9 @@ class _Marks:
         return self.failures.setdefault(text, str(len(self.failures) + 1))
 
 
-def _ranking_metric(rows: pd.DataFrame) -> Metric:
+def _ranking_metric(rows: Rows) -> Metric:
     """The metric of the rows with a result where there is one: a trial that failed knows none."""
-    return metric_of((rows.loc[rows["seeds"] > 0, "metric"].tolist() or rows["metric"].tolist())[0])
+    return metric_of(next((row for row in rows if row["seeds"]), rows[0])["metric"])
 
 
 def _header(metric: Metric, oracle: bool) -> tuple[str, ...]:
@@ -158,34 +166,32 @@ def _cost(synthesis_seconds: float | None, quantization_seconds: float | None, d
     return MISSING if parts == (None, None) else "+".join(duration(part or 0) for part in parts)
 
 
-def _footnotes(frame: pd.DataFrame, marks: _Marks) -> Iterator[str]:
-    if frame.empty:
+def _footnotes(rows: Rows, marks: _Marks) -> Iterator[str]:
+    if not rows:
         yield "No records."
         return
-    if (frame["seeds"] == 1).any():
+    if any(row["seeds"] == 1 for row in rows):
         yield "n: number of seeds; n = 1 is a single run, so it has no deviation."
-    if frame["reference"].any():
+    if any(row["reference"] for row in rows):
         yield "ref: full precision and real images are references, not data-free; they have no rank."
-    if (frame["budget"] != "paper").any():
+    if any(row["budget"] != "paper" for row in rows):
         yield "Budgets fast and smoke do less work than the papers' recipes; budgets are ranked apart."
-    if frame["data_use"].eq("class names").any():
-        named = ", ".join(dict.fromkeys(frame.loc[frame["data_use"] == "class names", "method"]))
+    if named := _methods_that_see(rows, "class names"):
         yield f"Sees the names of the classes: {named}."
-    if frame["data_use"].eq("own images").any():
-        named = ", ".join(dict.fromkeys(frame.loc[frame["data_use"] == "own images", "method"]))
+    if named := _methods_that_see(rows, "own images"):
         yield f"Uses the user's own pictures, data-free only as far as these are: {named}."
-    if frame["variant"].eq(DEFAULTS).any():
+    if any(row["variant"] == DEFAULTS for row in rows):
         yield (
             "Paper defaults: values of the paper or its code, under this budget and the suite's overrides; "
             "tuned: found by a search that saw neither the report split nor these seeds' scores."
         )
-    if frame["oracle"].notna().any():
+    if any(row["oracle"] is not None for row in rows):
         yield "Oracle: the best epoch by real images, which no data-free user can pick; never ranked."
-    if frame["rank"].notna().any():
-        yield from _how_ranked(frame)
+    if ranked := [row for row in rows if row["rank"] is not None]:
+        yield from _how_ranked(ranked)
     yield "Cost: synthesis + quantization, wall-clock per seed; synthesis that trials share counts for each."
     places = {
-        one for row in frame["cost_devices"] for part in row.split(_APART) for one in part.split(_SEVERAL)
+        one for row in rows for part in row["cost_devices"].split(_APART) for one in part.split(_SEVERAL)
     }
     if len(places - {""}) > 1:
         named = "; ".join(sorted(places - {""}))
@@ -196,58 +202,57 @@ def _footnotes(frame: pd.DataFrame, marks: _Marks) -> Iterator[str]:
     if marks.sources:
         yield "Published: read in the source named by its letter, on the whole data set; not measured here."
         yield from (f"[{letter}] {source}" for source, letter in marks.sources.items())
-    yield from _withheld(frame)
+    yield from _withheld(rows)
     yield from (f"[{number}] {failure}" for failure, number in marks.failures.items())
-    yield from _notes(frame)
+    yield from _notes(rows)
 
 
-def _how_ranked(frame: pd.DataFrame) -> Iterator[str]:
-    ranked = frame[frame["rank"].notna()]
+def _methods_that_see(rows: Rows, data: str) -> str:
+    """The methods that use data of this kind, each once."""
+    return ", ".join(dict.fromkeys(row["method"] for row in rows if row["data_use"] == data))
+
+
+def _how_ranked(ranked: Rows) -> Iterator[str]:
     yield f"Drop: percentage points below full precision; Agree: {' or '.join(_each(ranked, 'agreement'))}."
-    if ranked["p_test"].ne("").any():
+    used = {row["p_test"] for row in ranked}
+    if used - {""}:
         tests = {"mcnemar": "exact McNemar", "bootstrap": "bootstrap over images and seeds"}
-        used = " or ".join(text for name, text in tests.items() if ranked["p_test"].eq(name).any())
-        compared = ", ".join(dict.fromkeys([used, *_each(ranked, "per_image")]))
+        names = " or ".join(text for name, text in tests.items() if name in used)
+        compared = ", ".join(dict.fromkeys([names, *_each(ranked, "per_image")]))
         yield f"p: against the best of the group, image by image ({compared}), Holm-corrected."
-    whole = ranked[ranked["track"] == "published"]
-    protocols = whole.groupby(["task", "budget", "backbone", "bits"])["fingerprint"].nunique()
-    if (protocols > 1).any():
+    whole = [row for row in ranked if row["track"] == "published"]
+    protocols = _groups(whole, "task", "budget", "backbone", "bits").values()
+    if any(len({row["fingerprint"] for row in together}) > 1 for together in protocols):
         yield (
             "Protocols differ between rows ranked together: the published track ranks whole methods, "
             "quantizer included; only rows with one Prot. (start of the fingerprint) compare images alone."
         )
-    if (ranked["track"] == "controlled").any():
+    if any(row["track"] == "controlled" for row in ranked):
         yield "Controlled track: ranks hold within one engine and one protocol."
 
 
-def _each(rows: pd.DataFrame, fact: Literal["agreement", "per_image"]) -> list[str]:
+def _each(rows: Rows, fact: Literal["agreement", "per_image"]) -> list[str]:
     """What the metrics table says of the rows' metrics, each text once."""
-    facts: list[str] = [getattr(metric, fact) for metric in metrics_of(rows["metric"])]
+    facts: list[str] = [getattr(metric, fact) for metric in metrics_of(row["metric"] for row in rows)]
     return list(dict.fromkeys(filter(None, facts)))
 
 
-def _withheld(frame: pd.DataFrame) -> Iterator[str]:
+def _withheld(rows: Rows) -> Iterator[str]:
     """Why published numbers are not shown, each reason with the rows that it is about."""
-    rows = frame[frame["published_withheld"].ne("")]
     about: dict[str, dict[str, None]] = {}
-    for row in _dicts(rows):
-        about.setdefault(row["published_withheld"], {})[_name(row)] = None
+    for row in rows:
+        if row["published_withheld"]:
+            about.setdefault(row["published_withheld"], {})[_name(row)] = None
     if about:
         reasons = "; ".join(f"{reason} ({', '.join(names)})" for reason, names in about.items())
         yield f"Published numbers left out beside rows that are not the paper's: {reasons}."
 
 
-def _notes(frame: pd.DataFrame) -> Iterator[str]:
+def _notes(rows: Rows) -> Iterator[str]:
     """Each note once, with the rows it is about."""
     about: dict[str, dict[str, None]] = {}
-    for row in _dicts(frame):
+    for row in rows:
         for note in row["notes"]:
             about.setdefault(note, {})[f"{_name(row)} {row['backbone']}"] = None
     for note, names in about.items():
         yield f"{', '.join(names)}: {note}"
-
-
-def _dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as plain Python values, None where a number is missing."""
-    plain = frame.astype(object).where(frame.notna(), None)
-    return [{str(name): value for name, value in row.items()} for row in plain.to_dict("records")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from backbones.base import Backbone
 from backbones.digits.images import Digits as DigitsData
-from backbones.digits.images import load_digits_split
+from backbones.digits.images import load_digits_split, read_digits_split
 from backbones.preprocessing.pixels import normalized
 from tasks.base import DataError, Evaluation, EvaluationOptions, Split, SplitFacts, Task
 from tasks.classification_scoring import Batch, score
@@ -26,11 +26,11 @@ class Digits(Task):
 
     def facts(self, split: Split) -> SplitFacts:
         """`report` is the whole evaluation set: the digits models saw none of it."""
-        digits = load_digits_split(split)
+        digits = read_digits_split(split)
         found = hashlib.sha256()
         for position, label in zip(digits.positions, digits.labels.tolist(), strict=True):
             found.update(f"{position}\0{label}\n".encode())
-        found.update(digits.images.numpy().tobytes())
+        found.update(digits.images.tobytes())
         return SplitFacts(
             sample_count=len(digits.positions),
             digest=found.hexdigest(),

@@ -49,11 +49,11 @@ def show_leaderboard(rows: Rows, places: Places, options: LeaderboardOptions, tr
     session = open_session(request)
     if tracking.uri is None and not session.store.root.is_dir():
         raise UsageError(f"no store at {session.store.root}: give --store DIR, or run the suite first")
-    frame = board_of(_records(session, tracking), published=options.published)
+    board = board_of(_records(session, tracking), published=options.published)
     if options.output is None:
-        sys.stdout.write(f"{render(frame, options.format, console=output_console()).rstrip()}\n")
+        sys.stdout.write(f"{render(board, options.format, console=output_console()).rstrip()}\n")
         return
-    text = render(frame, options.format, console=file_console(_FILE_WIDTH))
+    text = render(board, options.format, console=file_console(_FILE_WIDTH))
     try:
         write_text(Path(options.output), text)
     except OSError as error:

@@ -57,7 +57,8 @@ def run_session(
     notes += _gate(session, allow_fp_mismatch)
     ensure(rest, session.context, session.store, scheduler, console, cached=cached)
     records = records_of(session.plan, session.store)
-    files = [session.store.traceback_file(stage.key) for stage in session.plan.missing(session.store)]
+    left = session.plan.missing(session.store) if missing else []
+    files = [session.store.traceback_file(stage.key) for stage in left]
     tracebacks = tuple(file for file in files if file)
     return RunOutcome(tuple(records), tuple(notes), len(missing), cached, tracebacks)
 

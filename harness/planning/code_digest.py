@@ -12,6 +12,7 @@ import functools
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGES = ("backbones", "methods", "tasks")
@@ -33,7 +34,7 @@ def code_digest(*files: Path) -> str:
         _collect(file.resolve(), closure)
     digest = hashlib.sha256()
     for file in sorted(closure, key=_label):
-        digest.update(f"{_label(file)}\0{_tree_digest(file)}\n".encode())
+        digest.update(f"{_label(file)}\0{_read(file).digest}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -46,7 +47,7 @@ def _collect(file: Path, closure: set[Path]) -> None:
     if file in closure or _label(file) in _FACTS:
         return
     closure.add(file)
-    for module in _imports(file):
+    for module in _read(file).imports:
         parts = module.split(".")
         if parts[0] in PACKAGES:
             for candidate in _module_files(parts):
@@ -62,17 +63,28 @@ def _module_files(parts: list[str]) -> list[Path]:
     return _module_files(parts[:-1]) if len(parts) > 1 else []
 
 
+class _Source(NamedTuple):
+    """What is needed of a file, from one look at it."""
+
+    imports: tuple[str, ...]
+    """Dotted names of all that it imports; what only type checkers read decides no answer."""
+    digest: str
+    """Of its syntax tree without docstrings."""
+
+
 @functools.cache
-def _imports(file: Path) -> tuple[str, ...]:
-    """Dotted names of all that a file imports; what only type checkers read decides no answer."""
-    names = []
-    for node in _run_time_nodes(ast.parse(file.read_text(encoding="utf-8"))):
+def _read(file: Path) -> _Source:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return _Source(tuple(_imports(file, tree)), _tree_digest(tree))
+
+
+def _imports(file: Path, tree: ast.AST) -> Iterator[str]:
+    for node in _run_time_nodes(tree):
         if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             module = _absolute(file, node)
-            names += [f"{module}.{alias.name}" for alias in node.names if module]
-    return tuple(names)
+            yield from (f"{module}.{alias.name}" for alias in node.names if module)
 
 
 def _absolute(file: Path, node: ast.ImportFrom) -> str:
@@ -95,9 +107,8 @@ def _run_time_nodes(node: ast.AST) -> Iterator[ast.AST]:
         yield from _run_time_nodes(child)
 
 
-@functools.cache
-def _tree_digest(file: Path) -> str:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+def _tree_digest(tree: ast.AST) -> str:
+    """The digest of a tree, which loses its docstrings."""
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):

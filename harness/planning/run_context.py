@@ -15,6 +15,7 @@ from typing import NamedTuple
 from backbones import SPECS, WeightsError, check_weights, find_weights
 from backbones.names import shown
 from harness.errors import UsageError
+from harness.planning.gpus import sees_gpu
 from harness.planning.plan import Plan
 from harness.planning.request import Machine
 from harness.stages.base import RunContext
@@ -97,10 +98,10 @@ def device_of(wanted: str) -> str:
         return wanted
     if wanted != "auto" and not re.fullmatch("cuda(:[0-9]{1,4})?", wanted):
         raise UsageError(f"--device {shown(wanted)}: one of auto, cpu, cuda, cuda:N")
+    if wanted == "auto":
+        return "cuda" if sees_gpu() else "cpu"
     import torch
 
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
     if not torch.cuda.is_available():
         raise UsageError(f"--device {shown(wanted)}: torch sees no GPU here; `harness doctor` tells more")
     number, count = int(wanted.partition(":")[2] or 0), torch.cuda.device_count()

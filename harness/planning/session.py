@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from backbones import SPECS, sha256_of_weights
+from backbones.plugins import has_entry_points
 from harness.errors import Faults, UsageError
 from harness.planning.expansion import build_plan
 from harness.planning.plan import Plan
@@ -37,7 +38,13 @@ from harness.suites.draft import Draft
 from harness.suites.loading import read_suite, read_tuned, unreadable
 from harness.suites.locations import Locations, read_locations
 from harness.suites.suite import Suite
-from methods.registry import BrokenPlugin, load_entry_points, load_plugin, plugin_files
+from methods.registry import (
+    ENTRY_POINT_GROUP,
+    BrokenPlugin,
+    load_entry_points,
+    load_plugin,
+    plugin_files,
+)
 from tasks.base import DataError
 from tasks.registry import task_names
 
@@ -129,7 +136,12 @@ def load_plugins(files: Sequence[str]) -> None:
 
 
 def load_plugins_of(request: Request) -> None:
-    """Register a request's plug-ins with its data out of their reach; raises UsageError as `load_plugins`."""
+    """Register a request's plug-ins with its data out of their reach; raises UsageError as `load_plugins`.
+
+    Where there are none nobody has to be watched, and torch is not loaded for it.
+    """
+    if not request.rows.plugins and not has_entry_points(ENTRY_POINT_GROUP):
+        return
     places, _ = _places_of(request)
     with no_data(RunContext(places.store, data=places.data), programs=True):
         load_plugins(request.rows.plugins)

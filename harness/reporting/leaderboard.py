@@ -3,38 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from backbones import SPECS
 from harness.planning.stage_builder import plain
 from methods.base import Method
 from methods.registry import get_engine, get_method, method_names
 from methods.settings import configure
-from results.leaderboard import leaderboard
+from results.leaderboard import Board, leaderboard
 from results.published import PublishedNames
 from results.record import Record
 
-if TYPE_CHECKING:
-    import pandas as pd
 
-
-def board_of(records: Iterable[Record], *, published: bool = True) -> pd.DataFrame:
-    """The `results.leaderboard` frame of the records; without `published` those columns stay empty."""
+def board_of(records: Iterable[Record], *, published: bool = True) -> Board:
+    """The leaderboard of the records; without `published` those columns stay empty."""
     if not published:
         return leaderboard(records)
+    records = list(records)
     backbones = {name: spec.published_name for name, spec in SPECS.items() if spec.published_name}
-    methods = _published_methods()
+    methods = _published_methods({(record.method, record.engine) for record in records})
     settings = {pair: _published_settings(get_method(pair[0]), pair[1]) for pair in methods}
     return leaderboard(records, published=PublishedNames(methods, backbones, settings))
 
 
-def _published_methods() -> dict[tuple[str, str], str]:
-    """(method, engine) -> the method's name in papers, for every registered method."""
+def _published_methods(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """(method, engine) -> the method's name in papers, for those of the pairs that papers have numbers of."""
     names = {}
-    for method in map(get_method, method_names()):
-        if method.published_name is not None:
-            names[(method.name, method.engine or "none")] = method.published_name
-        names |= {(method.name, engine): name for engine, name in method.published_elsewhere.items()}
+    for name, engine in pairs:
+        if name not in method_names():
+            continue
+        method = get_method(name)
+        own = method.published_name if engine == (method.engine or "none") else None
+        if published := method.published_elsewhere.get(engine, own):
+            names[name, engine] = published
     return names
 
 

@@ -77,11 +77,10 @@ def _failure(plan: Plan, trial: Trial, store: Store) -> dict[str, Any]:
 
 def _per_image(store: Store, key: str, metric: str) -> tuple[dict[str, str], dict[str, str]]:
     """Every outcome that is right or wrong, and the ranking one where it is a number; packed."""
-    stored = store.tensors(key).items()
-    values = {name.removeprefix(OUTCOMES): v for name, v in stored if name.startswith(OUTCOMES)}
-    real = {name: v for name, v in values.items() if v.dtype.is_floating_point}
-    outcomes = {name: pack_outcomes(v.numpy()) for name, v in values.items() if name not in real}
-    return outcomes, {name: pack_scores(v.numpy()) for name, v in real.items() if name == metric}
+    values = {name.removeprefix(OUTCOMES): v for name, v in store.arrays(key, OUTCOMES).items()}
+    real = {name: v for name, v in values.items() if v.dtype.kind == "f"}
+    outcomes = {name: pack_outcomes(v) for name, v in values.items() if name not in real}
+    return outcomes, {name: pack_scores(v) for name, v in real.items() if name == metric}
 
 
 def _facts(store: Store, key: str) -> EvaluationFacts | None:

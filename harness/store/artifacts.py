@@ -28,6 +28,7 @@ from harness.store.files import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 
@@ -60,6 +61,15 @@ class ArtifactFolder:
 
         self.verify(key)
         return load_file(self._folder(key) / "data.safetensors")
+
+    def arrays(self, key: str, prefix: str) -> dict[str, np.ndarray]:
+        """Those of the artifact's tensors whose names begin so, without loading torch; raises as `verify`."""
+        from safetensors import safe_open
+
+        self.verify(key)
+        with safe_open(self._folder(key) / "data.safetensors", framework="numpy") as file:
+            names = file.keys()
+            return {name: file.get_tensor(name) for name in names if name.startswith(prefix)}
 
     def verify(self, key: str) -> dict[str, Any]:
         """The description of an artifact that is whole; raises ArtifactError when absent, else Damaged."""

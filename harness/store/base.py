@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 
@@ -31,6 +32,10 @@ class Artifacts(Protocol):
 
     def tensors(self, key: str) -> dict[str, Tensor]:
         """The artifact's tensors, on the CPU; raises as `verify` does."""
+        ...
+
+    def arrays(self, key: str, prefix: str) -> dict[str, np.ndarray]:
+        """Those of the artifact's tensors whose names begin so, without loading torch; raises as `verify`."""
         ...
 
     def verify(self, key: str) -> dict[str, Any]:

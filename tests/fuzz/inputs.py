@@ -500,9 +500,9 @@ def check_records(data: Any, folder: Path) -> bool:
     read: list[Record] = []
     if not is_accepted(lambda: read.append(Record.from_json(data)), ("record", "field"), ValueError):
         return False
-    frame = board_of([fakes.record("fp32"), fakes.record("maskaq"), *read])
+    board = board_of([fakes.record("fp32"), fakes.record("maskaq"), *read])
     for format in FORMATS:
-        assert render(frame, format, console=Console(width=120))
+        assert render(board, format, console=Console(width=120))
     return True
 
 
@@ -541,8 +541,8 @@ def check_store(damage: Damage, folder: Path) -> bool:
     file = store.root / damage.file.format(key=key)
     _written(file, damage.content)
     records = records_of(session.plan, store)
-    frame = board_of(records)
-    assert render(frame, "table", console=Console(width=120))
+    board = board_of(records)
+    assert render(board, "table", console=Console(width=120))
     with open(os.devnull, "w", encoding="utf-8", errors="backslashreplace") as nowhere:
         print_plan(session, Console(file=nowhere, width=100), every_stage=True)
     store.add_timings({"a": 1.0})

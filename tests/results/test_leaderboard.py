@@ -25,8 +25,12 @@ NAMES = PublishedNames(
 )
 
 
+def frame_of(records: list[Record], **options) -> pd.DataFrame:
+    return leaderboard(records, **options).frame()
+
+
 def rows_of(records: list[Record], **options) -> list[dict]:
-    return leaderboard(records, **options).to_dict("records")
+    return frame_of(records, **options).to_dict("records")
 
 
 def row_of(records: list[Record], method: str, **options) -> dict:
@@ -102,7 +106,7 @@ def test_references_are_shown_and_never_ranked():
         ("maskaq", False),
         ("psaq_vit", False),
     ]
-    assert leaderboard([record("fp32"), record("real_data"), record("maskaq")])["rank"].tolist() == [
+    assert frame_of([record("fp32"), record("real_data"), record("maskaq")])["rank"].tolist() == [
         pd.NA,
         pd.NA,
         1,
@@ -112,7 +116,7 @@ def test_references_are_shown_and_never_ranked():
 def test_the_best_row_is_compared_image_by_image_with_holms_correction():
     images = np.arange(100)
     best, second, third = images < 60, images < 50, (images < 40) | (images > 97)
-    frame = leaderboard([record(name, list(o)) for name, o in (("a", best), ("b", second), ("c", third))])
+    frame = frame_of([record(name, list(o)) for name, o in (("a", best), ("b", second), ("c", third))])
     p_second = stats.binomtest(0, 10).pvalue
     p_third = stats.binomtest(2, 22).pvalue
     assert frame["rank"].tolist() == [1, 2, 3]
@@ -126,19 +130,19 @@ def test_several_seeds_are_compared_by_bootstrap():
     close = [record("a", list(drawn[i] < 0.52), seed=i) for i in (0, 1)]
     close += [record("b", list(drawn[2 + i] < 0.5), seed=i) for i in (0, 1)]
     clear = [record("c", list(drawn[i] < 0.1), seed=i) for i in (0, 1)]
-    frame = leaderboard(close + clear).set_index("method")
+    frame = frame_of(close + clear).set_index("method")
     assert set(frame["p_test"]) == {"", "bootstrap"}
     assert frame.loc["c", "p_vs_best"] < 0.001
     assert frame["p_vs_best"].drop("c").max() > 0.05
 
 
 def test_equal_means_share_a_rank():
-    frame = leaderboard([record("a", "1100"), record("b", "0011"), record("c", "1000")])
+    frame = frame_of([record("a", "1100"), record("b", "0011"), record("c", "1000")])
     assert frame["rank"].tolist() == [1, 1, 3]
 
 
 def test_rows_without_outcomes_are_ranked_without_a_test():
-    frame = leaderboard([record("a", "1100"), record("b", "1000", outcomes={})])
+    frame = frame_of([record("a", "1100"), record("b", "1000", outcomes={})])
     assert frame["rank"].tolist() == [1, 2]
     assert frame["p_vs_best"].isna().all()
 
@@ -157,7 +161,7 @@ def test_rows_without_outcomes_are_ranked_without_a_test():
     ids=lambda difference: next(iter(difference)),
 )
 def test_what_is_not_comparable_is_ranked_apart(difference: dict):
-    frame = leaderboard([record("a", "1100"), record("b", "1000", **difference)])
+    frame = frame_of([record("a", "1100"), record("b", "1000", **difference)])
     assert frame["rank"].tolist() == [1, 1]
 
 
@@ -167,7 +171,7 @@ def test_the_published_track_ranks_across_engines_and_the_controlled_one_within(
         records = [
             record(f"m{i}", "1100" if i else "1000", track=track, **engine) for i, engine in enumerate(pair)
         ]
-        assert sorted(leaderboard(records)["rank"]) == ranks
+        assert sorted(frame_of(records)["rank"]) == ranks
 
 
 def test_the_controlled_track_ranks_only_where_protocols_agree():
@@ -175,7 +179,7 @@ def test_the_controlled_track_ranks_only_where_protocols_agree():
         record(name, "1100", track="controlled", protocol={"calibration images": count})
         for name, count in (("a", 32), ("b", 128))
     ]
-    frame = leaderboard(records)
+    frame = frame_of(records)
     assert frame["rank"].tolist() == [1, 1]
     assert frame["fingerprint"].nunique() == 2
 
@@ -248,7 +252,7 @@ def test_the_newest_record_of_a_seed_counts():
 
 
 def test_a_metric_that_is_not_a_number_is_not_ranked():
-    frame = leaderboard([record("a", metrics={"top1": math.nan}), record("b")])
+    frame = frame_of([record("a", metrics={"top1": math.nan}), record("b")])
     assert frame.set_index("method")["rank"].isna().to_dict() == {"a": True, "b": False}
     assert math.isnan(frame.set_index("method").loc["a", "mean"])
 
@@ -271,7 +275,7 @@ def test_an_unlabelled_task_ranks_by_agreement():
 
 def test_agreement_outcomes_are_compared_too():
     outcomes = [[True] * 20, [True] * 5 + [False] * 15]
-    frame = leaderboard(
+    frame = frame_of(
         [
             record(
                 name,
@@ -291,7 +295,7 @@ def test_scores_of_images_are_compared_by_bootstrap_even_with_one_seed():
     drawn = np.random.default_rng(0)
     good = drawn.random(200).astype(np.float16)
     poor = (good * drawn.random(200)).astype(np.float16)
-    frame = leaderboard([detection("a", list(good)), detection("b", list(poor))]).set_index("method")
+    frame = frame_of([detection("a", list(good)), detection("b", list(poor))]).set_index("method")
     assert frame.loc["b", "p_test"] == "bootstrap"
     expected = paired_bootstrap(poor[None], good[None], generator=np.random.default_rng(0))
     assert frame.loc["b", "p_vs_best"] == expected.p_value < 0.01
@@ -350,11 +354,11 @@ def test_a_published_number_stands_beside_the_papers_settings_alone(changes, dep
     one = record(bits="w4a8", **{"budget": "paper", **changes})
     pair = ("psaq_vit", "psaq_ptq")
     names = dataclasses.replace(NAMES, settings={pair: record().settings})
-    frame = leaderboard([one], published=names)
-    (row,) = frame.to_dict("records")
+    board = leaderboard([one], published=names)
+    (row,) = board.rows
     assert row["published_withheld"] == departure
-    assert math.isnan(row["published"]) == bool(departure)
-    assert (f"{departure} (psaq_vit + psaq_ptq)" in render(frame, "md")) == bool(departure)
+    assert (row["published"] is None) == bool(departure)
+    assert (f"{departure} (psaq_vit + psaq_ptq)" in render(board, "md")) == bool(departure)
 
 
 def test_a_published_number_belongs_to_the_whole_model():
@@ -376,14 +380,14 @@ def test_published_numbers_stay_out_unless_asked_for():
 
 def test_columns_and_types_do_not_depend_on_the_records():
     for records in ([], [failed()], [record("fp32"), record(), failed()]):
-        frame = leaderboard(records)
+        frame = frame_of(records)
         assert list(frame.columns) == list(columns())
         assert {name: str(dtype) for name, dtype in frame.dtypes.items()} == columns()
 
 
 def test_bits_are_ordered_from_high_to_low():
     records = [record(bits=bits) for bits in ("w4a4", "w8a8", "w4a8")] + [record("fp32")]
-    assert leaderboard(records)["bits"].tolist() == ["fp32", "w8a8", "w4a8", "w4a4"]
+    assert frame_of(records)["bits"].tolist() == ["fp32", "w8a8", "w4a8", "w4a4"]
 
 
 def test_notes_are_gathered_once():

@@ -48,7 +48,7 @@ def test_a_new_metric_heads_its_table_with_its_columns_beside_it():
 @pytest.mark.usefixtures("pq")
 def test_the_leaderboard_keeps_what_a_new_metric_shows():
     assert "sq" in columns()
-    assert leaderboard([measured("psaq_vit", 40.0)])["sq"].tolist() == [60.0]
+    assert leaderboard([measured("psaq_vit", 40.0)]).frame()["sq"].tolist() == [60.0]
 
 
 @pytest.mark.usefixtures("pq")

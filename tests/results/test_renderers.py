@@ -25,7 +25,7 @@ HOSTILE = "[red]lost[/red] a|b <b>x</b> __init__ 50% of $1 & {y} #2 ~^\\"
 
 
 @pytest.fixture(scope="module")
-def frame():
+def board():
     """Three methods, their references and a failure at one bit-width."""
     records = [
         record("fp32", cost={}),
@@ -39,16 +39,16 @@ def frame():
     return leaderboard(records, published=NAMES)
 
 
-def table(frame, width: int = 120) -> str:
-    return render(frame, "table", console=Console(width=width, force_terminal=False))
+def table(board, width: int = 120) -> str:
+    return render(board, "table", console=Console(width=width, force_terminal=False))
 
 
-def test_markdown_is_as_recorded(frame):
-    assert render(frame, "md") == (Path(__file__).parent / "leaderboard.md").read_text(encoding="utf-8")
+def test_markdown_is_as_recorded(board):
+    assert render(board, "md") == (Path(__file__).parent / "leaderboard.md").read_text(encoding="utf-8")
 
 
-def test_csv_holds_every_column(frame):
-    rows = list(csv.DictReader(io.StringIO(render(frame, "csv"))))
+def test_csv_holds_every_column(board):
+    rows = list(csv.DictReader(io.StringIO(render(board, "csv"))))
     assert list(rows[0]) == list(columns())
     assert [row["method"] for row in rows] == [
         "fp32",
@@ -70,8 +70,8 @@ def test_a_csv_line():
     )
 
 
-def test_json_is_a_list_of_rows_with_null_for_what_is_missing(frame):
-    rows = json.loads(render(frame, "json"), parse_constant=pytest.fail)
+def test_json_is_a_list_of_rows_with_null_for_what_is_missing(board):
+    rows = json.loads(render(board, "json"), parse_constant=pytest.fail)
     fp32, _, best, _, third, mimiq = rows
     assert list(fp32) == list(columns())
     assert (fp32["rank"], fp32["std"], fp32["drop"], fp32["reference"]) == (None, None, None, True)
@@ -82,9 +82,9 @@ def test_json_is_a_list_of_rows_with_null_for_what_is_missing(frame):
     assert (mimiq["mean"], mimiq["status"], mimiq["reason"]) == (None, "failed", HOSTILE)
 
 
-def test_the_terminal_table_fits_and_loses_nothing(frame):
+def test_the_terminal_table_fits_and_loses_nothing(board):
     for width in (100, 120):
-        text = table(frame, width)
+        text = table(board, width)
         assert max(map(len, text.splitlines())) <= width
         assert "…" not in text
         for cell in ("45.00 ± 7.07", "failed [1]", "53.10 [a]", "0.125", "60s+5s", "lsq_qat", "0a1b"):
@@ -92,14 +92,14 @@ def test_the_terminal_table_fits_and_loses_nothing(frame):
 
 
 @pytest.mark.parametrize("width", [60, 80])
-def test_a_narrow_table_keeps_names_and_whole_numbers_and_says_what_is_left_out(frame, width):
-    text = table(frame, width)
+def test_a_narrow_table_keeps_names_and_whole_numbers_and_says_what_is_left_out(board, width):
+    text = table(board, width)
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= width
     for cell in ("psaq_vit", "gaussian_noise", "maskaq", "mimiq", "deit_tiny", "45.00 ± 7.07", "failed [1]"):
         assert cell in text
     assert re.search(rf"Left out at {width} columns: Published.*, Prot\.", " ".join(text.split()))
-    assert "Left out" not in table(frame, 120)
+    assert "Left out" not in table(board, 120)
 
 
 @pytest.mark.parametrize("width", [60, 80])
@@ -130,18 +130,18 @@ def test_costs_of_different_devices_stand_apart_and_a_note_says_so():
     assert "several devices" not in text
 
 
-def test_the_terminal_table_shows_reasons_literally(frame):
-    assert "[1] failed: [red]lost[/red] a|b <b>x</b> __init__" in table(frame)
+def test_the_terminal_table_shows_reasons_literally(board):
+    assert "[1] failed: [red]lost[/red] a|b <b>x</b> __init__" in table(board)
 
 
-def test_a_terminal_gets_styles(frame):
-    styled = render(frame, "table", console=Console(width=120, force_terminal=True, color_system="standard"))
+def test_a_terminal_gets_styles(board):
+    styled = render(board, "table", console=Console(width=120, force_terminal=True, color_system="standard"))
     assert "\x1b[" in styled
-    assert "\x1b[" not in table(frame)
+    assert "\x1b[" not in table(board)
 
 
-def test_footnotes_explain_what_stands_beside_what(frame):
-    text = " ".join(table(frame).split())
+def test_footnotes_explain_what_stands_beside_what(board):
+    text = " ".join(table(board).split())
     for sentence in (
         "n = 1 is a single run",
         "Budgets fast and smoke do less work",
@@ -200,20 +200,20 @@ def test_budgets_stand_in_tables_of_their_own():
     assert text.count("### ") == 2
 
 
-def test_partial_rows_show_how_many_seeds(frame):
+def test_partial_rows_show_how_many_seeds(board):
     text = table(leaderboard([record(seed=0), failed("psaq_vit", seed=1)]))
     assert "1/2 [1]" in text
     assert "[1] partial: 1 of 2 seeds: the loss is not finite" in text
 
 
-def test_markdown_escapes_pipes_and_markup(frame):
-    text = render(frame, "md")
+def test_markdown_escapes_pipes_and_markup(board):
+    text = render(board, "md")
     assert r"\[red\]lost\[/red\] a\|b \<b>x\</b> \_\_init\_\_ 50% of $1" in text
     assert all(line.count(" | ") == 11 for line in text.splitlines() if line.startswith("| "))
 
 
-def test_latex_escapes_specials(frame):
-    text = render(frame, "latex")
+def test_latex_escapes_specials(board):
+    text = render(board, "latex")
     assert r"50\% of \$1 \& \{y\} \#2 \textasciitilde{}\textasciicircum{}\textbackslash{}" in text
     assert r"45.00 $\pm$ 7.07" in text
     assert r"\textbf{maskaq + lsq\_qat}" in text
@@ -239,8 +239,8 @@ class Page(HTMLParser):
         self.text += data
 
 
-def test_html_is_one_file_with_everything_escaped(frame):
-    text = render(frame, "html")
+def test_html_is_one_file_with_everything_escaped(board):
+    text = render(board, "html")
     page = Page()
     page.feed(text)
     assert page.tags.count("tr") == 7
@@ -261,13 +261,13 @@ def test_only_a_failure_renders_in_every_format():
         assert "mimiq" in render(leaderboard([failed("mimiq")]), format).replace("\\_", "_")
 
 
-def test_an_unknown_format_names_the_known_ones(frame):
+def test_an_unknown_format_names_the_known_ones(board):
     with pytest.raises(ValueError, match="unknown format 'pdf': one of table, md, csv, json, latex, html"):
-        render(frame, "pdf")
+        render(board, "pdf")
 
 
-def test_the_oracle_is_a_marked_column_only_where_it_was_measured(frame):
-    assert "Oracle" not in table(frame)
+def test_the_oracle_is_a_marked_column_only_where_it_was_measured(board):
+    assert "Oracle" not in table(board)
     measured = record("maskaq", metrics={"top1": 30.0, "oracle_top1": 31.25})
     text = table(leaderboard([measured]))
     assert "Oracle" in text

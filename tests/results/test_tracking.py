@@ -288,6 +288,7 @@ def test_what_a_server_holds_is_asked_for_in_one_search_of_all_or_few_of_one(
 ):
     records = [record(f"served_{count}", seed=seed) for seed in range(count)]
     tracker.log(records[1:], "before")
+    tracker.reach()
     monkeypatch.setattr(tracking, "_opened", lambda uri, database: (tracker._client, tracker._experiment))
     server = Tracker("http://127.0.0.1:9")
     assert server.log(records, f"served {count}") == 1
@@ -295,14 +296,14 @@ def test_what_a_server_holds_is_asked_for_in_one_search_of_all_or_few_of_one(
     assert sorted(r.seed for r in server.load(f"served {count}")) == list(range(count))
 
 
-def test_what_a_database_holds_is_read_without_mlflow(tracker: Tracker, searches):
+def test_a_database_is_read_and_written_without_mlflow(tracker: Tracker, searches):
     records = [record("unchanged", seed=seed) for seed in range(3)]
     tracker.log(records, "unchanged")
     assert searches == []
     code = (
         "import sys; from results.tracking import Tracker; from tests.results.fakes import record; "
-        "records = [record('unchanged', seed=seed) for seed in range(3)]; tracker = Tracker(sys.argv[1]); "
-        "assert tracker.log(records, 'unchanged') == 0 and len(tracker.load('unchanged')) == 3; "
+        "records = [record('unchanged', seed=seed) for seed in range(4)]; tracker = Tracker(sys.argv[1]); "
+        "assert tracker.log(records, 'unchanged') == 1 and len(tracker.load('unchanged')) == 4; "
         "assert 'mlflow' not in sys.modules and 'sqlalchemy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, tracker.uri], check=True)

@@ -61,6 +61,14 @@ def test_images_are_the_originals_upsampled_to_unit_range(splits):
     np.testing.assert_allclose(digits.images[0, 0].numpy(), both, atol=1e-6)
 
 
+def test_images_have_the_bits_of_torchs_own_upsampling(splits):
+    bunch = load_digits()
+    for digits in splits.values():
+        small = torch.from_numpy(bunch.images[list(digits.positions)]).float().unsqueeze(1) / 16
+        wanted = F.interpolate(small, size=(16, 16), mode="bilinear", align_corners=False)
+        assert torch.equal(digits.images, wanted)
+
+
 def test_data_config_holds_the_training_statistics(splits):
     images = splits["train"].images
     for name in NAMES:

@@ -294,17 +294,53 @@ def test_ctrl_c_keeps_what_is_done_and_tells_how_to_resume(tmp_path):
     assert list((store.root / "partial").iterdir()) == []
 
 
-def test_the_inline_scheduler_needs_no_ray(tmp_path):
-    code = (
-        "import sys; sys.modules['ray'] = None\n"
-        "from harness.cli.main import main\n"
-        "sys.argv = ['harness', 'run', '--suite', 'digits_w5a5', '--methods', 'psaq_vit', "
-        f"'--budget', 'smoke', '--scheduler', 'inline', '--store', {str(tmp_path)!r}]\n"
-        "main()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PLUGIN.parents[2])
-    assert done.returncode == 0, done.stderr
-    assert "psaq_vit" in done.stdout
+@pytest.fixture(scope="module")
+def inline_run(tmp_path_factory):
+    """Runs one small suite, the same at every call, in an interpreter that first executes some code."""
+    words = [
+        "harness", "run", "--suite", "digits_w5a5", "--methods", "psaq_vit", "--budget", "smoke", "--device",
+        "cpu", "--scheduler", "inline", "--store", str(tmp_path_factory.mktemp("inline")),
+    ]  # fmt: skip
+
+    def run(before: str = "") -> subprocess.CompletedProcess:
+        code = (
+            f"import atexit, sys; {before}\n"
+            "atexit.register(lambda: print(' '.join(sys.modules), file=sys.stderr))\n"
+            "from harness.cli.main import main\n"
+            f"sys.argv = {words!r}\n"
+            "main()"
+        )
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=PLUGIN.parents[2])
+        assert done.returncode == 0, done.stderr
+        return done
+
+    return run
+
+
+def test_the_inline_scheduler_needs_no_ray(inline_run):
+    assert "psaq_vit" in inline_run("sys.modules['ray'] = None").stdout
+
+
+def test_a_run_again_shows_the_same_and_loads_nothing_heavy(inline_run):
+    def table(output: str) -> str:
+        return output[: output.index("stages run")].rstrip(" 0123456789")
+
+    first, again = inline_run().stdout, inline_run()
+    assert "0 stages run" in again.stdout
+    assert table(again.stdout) == table(first)[table(first).index("digits, published track") :]
+    heavy = {
+        "torch",
+        "timm",
+        "torchvision",
+        "transformers",
+        "ray",
+        "mlflow",
+        "optuna",
+        "pandas",
+        "sklearn.base",
+    }
+    assert heavy.isdisjoint(again.stderr.splitlines()[-1].split())
 
 
 def test_synthesize_writes_a_picture(tmp_path):

@@ -86,7 +86,7 @@ def test_records_of_detectors_hold_the_ap_of_every_image_and_no_kl(session):
     expected = session.store.tensors(quantized.trial)["outcomes.ap"]
     assert quantized.scores == {"ap": pack_scores(expected)}
     assert type(quantized).from_json(json.loads(json.dumps(quantized.to_json()))) == quantized
-    row = leaderboard(records.values()).set_index("method").loc["gaussian_noise"]
+    row = leaderboard(records.values()).frame().set_index("method").loc["gaussian_noise"]
     assert (row["mean"], row["ap50"], row["agreement"], row["rank"]) == (50, 70, 60, 1)
 
 

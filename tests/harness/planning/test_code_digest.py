@@ -9,7 +9,7 @@ from harness.planning.code_digest import PROJECT, code_digest
 
 
 def forget() -> None:
-    for cached in (module.code_digest, module._imports, module._tree_digest):
+    for cached in (module.code_digest, module._read):
         cached.cache_clear()
 
 

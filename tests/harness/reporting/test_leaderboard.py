@@ -29,7 +29,7 @@ def rows_of(suite_name: str, **assignments) -> dict[str, dict]:
         records.append(
             record(name, engine=engine, budget=suite.budget, settings=settings, bits="w4a4", **assignments)
         )
-    return {row["method"]: row for row in board_of(records).to_dict("records")}
+    return {row["method"]: row for row in board_of(records).rows}
 
 
 @pytest.mark.parametrize("suite", IMAGENET_SUITES)
@@ -43,6 +43,6 @@ def test_our_own_defaults_are_not_the_papers():
     rows = rows_of("controlled_w4a4")
     assert rows["maskaq"]["published_withheld"] == "budget fast"
     made = dict(record().settings)
-    row = board_of([record("mimiq", engine="lsq_qat", budget="paper", settings=made)]).iloc[0]
+    row = board_of([record("mimiq", engine="lsq_qat", budget="paper", settings=made)]).rows[0]
     assert "range_start=None" in row["published_withheld"]
     assert "range_start=None" in render(board_of([record("mimiq", engine="lsq_qat", budget="paper")]), "md")
