@@ -10,6 +10,7 @@ from harness.cli.options import with_options
 from harness.cli.terminal import output_console
 from harness.execution.time_left import TimeLeft
 from harness.planning.request import Places, Request, Rows, option
+from harness.planning.run_context import device_here
 from harness.planning.session import Session, open_outline
 from harness.stages.base import Stage
 from results.figures import duration
@@ -37,7 +38,7 @@ def print_plan(session: Session, console: Console, every_stage: bool = False) ->
     """Print the plan as a table, with one row per kind of work, or per stage."""
     missing = session.plan.missing(session.store)
     table = _stage_table if every_stage else _kind_table
-    times = TimeLeft(missing, session.store.timings(), 1, session.context.device)
+    times = TimeLeft(missing, session.store.timings(), 1, _device_of(session))
     console.print(table(session, missing, times))
     lines = [
         f"{len(session.plan.trials)} trials on {len(session.suite.backbones)} backbones, seeds "
@@ -46,6 +47,12 @@ def print_plan(session: Session, console: Console, every_stage: bool = False) ->
         *(f"note: {note}" for note in session.notes),
     ]
     console.print("\n".join(lines), markup=False)
+
+
+def _device_of(session: Session) -> str:
+    """The device of which timings are looked up: this machine's where a scheduler is to decide."""
+    device = session.context.device
+    return device_here() if device == "auto" else device
 
 
 def _stage_table(session: Session, missing: Sequence[Stage], times: TimeLeft) -> FittedTable:
