@@ -33,7 +33,9 @@ FLOORS = (
 )
 """Rooms of `harness`, top floor first: a room imports from the floors below its own alone."""
 ONLY_HERE = {
-    "ray": tuple(f"harness/execution/schedulers/{name}.py" for name in ("ray_tasks", "crew", "local_ray")),
+    "ray": tuple(
+        f"harness/execution/schedulers/{name}.py" for name in ("ray_tasks", "crew", "inspection", "local_ray")
+    ),
     "mlflow": ("results/tracking.py",),
     "optuna": ("harness/tuning/",),
 }

@@ -45,7 +45,7 @@ class Picture:
     Machine,
     Picture,
     without=("suite", "seeds", "scope", "set_files", "oracle", "scheduler", "ray_address", "gpus_per_trial",
-             "accelerator_type", "batch_size"),
+             "accelerator_type", "ship_code", "batch_size"),
     required=("methods", "backbones"),
     defaults={"bits": ("w4a4",), "budget": "fast"},
     helps={

@@ -122,6 +122,11 @@ class Machine:
     ray_address: str | None = option(
         None, "--ray-address", help="Address of a running Ray cluster.", metavar="HOST:PORT"
     )
+    ship_code: bool = option(
+        False,
+        "--ship-code",
+        help="Send this project and the plug-ins to the nodes of the Ray cluster with the run.",
+    )
     device: str = option(
         "auto", "--device", help="Where models run: auto, cpu, cuda or cuda:N.", metavar="NAME"
     )

@@ -78,8 +78,12 @@ def _gpu_faults(machine: Machine, device: str, gpus: float | None) -> list[str]:
         )
     if machine.accelerator_type and device == "cpu":
         faults.append(_without_gpu(f"--accelerator-type {machine.accelerator_type}", machine))
-    if machine.scheduler == "inline":
-        faults += [f"{flag}: with --scheduler inline stages run here" for flag in _cluster_flags(machine)]
+    if machine.accelerator_type and machine.scheduler == "inline":
+        faults.append(
+            f"--accelerator-type {machine.accelerator_type}: with --scheduler inline stages run here"
+        )
+    if machine.ship_code and (machine.scheduler != "ray" or machine.ray_address is None):
+        faults.append("--ship-code: only to a Ray cluster, with --ray-address")
     if gpus is None:
         return faults
     if gpus > 1:
@@ -94,11 +98,6 @@ def _gpu_faults(machine: Machine, device: str, gpus: float | None) -> list[str]:
 
 def _without_gpu(option: str, machine: Machine) -> str:
     return f"{option}: no stage uses a GPU on --device {machine.device} (cpu)"
-
-
-def _cluster_flags(machine: Machine) -> list[str]:
-    """Options, as typed, that only a cluster can follow."""
-    return [f"--accelerator-type {machine.accelerator_type}"] if machine.accelerator_type else []
 
 
 def gpus_of(machine: Machine) -> float | None:
@@ -168,6 +167,7 @@ def run_context(
         gpus_per_trial=gpus if gpus is not None else float(device != "cpu"),
         gpus_by_memory=machine.gpus_per_trial == SIZED,
         accelerator=machine.accelerator_type or "",
+        ship_code=machine.ship_code,
         batch_size=machine.batch_size,
         stage_timeout=machine.stage_timeout,
     )

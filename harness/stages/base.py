@@ -130,6 +130,10 @@ class RunContext:
     """Whether it holds the part of one that its memory is estimated to need, `gpus_per_trial` at most."""
     accelerator: str = ""
     """Kind of the GPUs, such as `H100`; empty for any."""
+    ship_code: bool = False
+    """Whether the project and its plug-ins travel to a cluster's nodes with the run."""
+    project: Path | None = None
+    """Where workers find the project, if it is not the one of their node."""
     batch_size: int = 32
     """Images per forward pass in evaluation and calibration."""
     watch: Watch | None = None

@@ -52,9 +52,7 @@ def runs_of(store: Store, name: str) -> int:
 def work(stage: Stage, context: RunContext, store: Store, progress: StageProgress) -> Artifact:
     _mark(stage, store)
     total = sum(store.tensors(key)["value"] for key in stage.parents.values())
-    facts = FakeFacts(
-        environment=environment(context.device, context.threads), torch_threads=torch.get_num_threads()
-    )
+    facts = FakeFacts(environment=environment("cpu", context.threads), torch_threads=torch.get_num_threads())
     return Artifact({"value": torch.as_tensor(total) + torch.tensor([1.0])}, facts)
 
 
@@ -81,7 +79,10 @@ def dies_once(stage: Stage, context: RunContext, store: Store, progress: StagePr
 
 
 def says_where(stage: Stage, context: RunContext, store: Store, progress: StageProgress) -> Artifact:
+    import harness
+
     (store.root / "where").write_text(os.getcwd())
+    (store.root / "source").write_text(str(Path(harness.__file__).parent))
     return work(stage, context, store, progress)
 
 
@@ -100,7 +101,7 @@ def sleeps(stage: Stage, context: RunContext, store: Store, progress: StageProgr
     for step in range(steps):
         time.sleep(0.1)
         progress(step + 1, steps, {})
-    facts = FakeFacts(environment=environment(context.device, context.threads), torch_threads=1)
+    facts = FakeFacts(environment=environment("cpu", context.threads), torch_threads=1)
     return Artifact({"value": torch.ones(1)}, facts)
 
 

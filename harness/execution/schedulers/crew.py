@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import RunCutShort, one_line
+from harness.execution.schedulers.shipping import runtime_env
 from harness.execution.time_limits import Overdue
 from harness.stages.base import RunContext, Stage, StageResult
 from harness.stages.progress import timed_out
@@ -52,6 +53,12 @@ class Holding:
     threads: int
     gpus: float = 0.0
     accelerator: str = ""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What Ray is asked for."""
+        kind = {"accelerator_type": self.accelerator} if self.accelerator else {}
+        return {"num_cpus": self.threads, "num_gpus": self.gpus or None, **kind}
 
 
 @dataclass
@@ -185,10 +192,9 @@ class Crew:
                 self._ask_for(holding)
 
     def _ask_for(self, holding: Holding) -> None:
-        kind = {"accelerator_type": holding.accelerator} if holding.accelerator else {}
-        runner = self._ray.remote(
-            num_cpus=holding.threads, num_gpus=holding.gpus or None, max_restarts=0, **kind
-        )(_StageRunner)
+        runner = self._ray.remote(**holding.options, **runtime_env(self._context), max_restarts=0)(
+            _StageRunner
+        )
         actor = runner.remote(self._folder)
         self._coming[actor.node.remote()] = _Worker(holding, actor)
 

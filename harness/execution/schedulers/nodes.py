@@ -58,7 +58,7 @@ def settled(context: RunContext, cluster: Cluster) -> RunContext:
     """
     if context.device == "auto":
         found = {"device": "cuda"} if cluster.gpus else {"device": "cpu", "gpus_per_trial": 0.0}
-        context = dataclasses.replace(context, **found)  # type: ignore[arg-type]
+        context = dataclasses.replace(context, **found)
     return dataclasses.replace(context, threads=_threads(context, cluster)) if context.at_once else context
 
 

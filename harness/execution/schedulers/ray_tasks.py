@@ -22,8 +22,11 @@ from harness.errors import RunCutShort, UsageError, one_line
 from harness.execution.longest_first import longest_first
 from harness.execution.schedulers.base import Progression, Work
 from harness.execution.schedulers.crew import Crew, Holding, RayLost
+from harness.execution.schedulers.inspection import Inspection
 from harness.execution.schedulers.local_ray import LocalRay, project_root, working_from
 from harness.execution.schedulers.nodes import Cluster, Node, lacking, refused, settled, slots
+from harness.execution.schedulers.reach import needed_by
+from harness.execution.schedulers.shipping import shipped
 from harness.planning.gpu_memory import part_of_gpu
 from harness.stages.base import RunContext, Stage, StageResult
 from harness.store import open_store
@@ -83,7 +86,13 @@ class RayScheduler:
         if faults := refused(context, cluster):
             raise UsageError.of(faults)
         work.on_device(context.device)
-        return self._run(dataclasses.replace(work, context=context))
+        if context.ship_code:
+            context = shipped(context)
+        with contextlib.ExitStack() as stack:
+            if self._local is None:
+                self._inspection = Inspection(self._ray, context, stack.enter_context(needed_by(context)))
+                self._inspection.refuse(cluster)
+            return self._run(dataclasses.replace(work, context=context))
 
     def _run(self, work: Work) -> dict[str, StageResult]:
         """Run the stages of a context that is settled."""
@@ -107,6 +116,8 @@ class RayScheduler:
             if (awaited := "; ".join(lacking(context, cluster)) if offered else "") not in ("", told):
                 told = awaited
                 work.on_notice(f"waiting for nodes that can run the stages: {awaited}")
+            for sentence in self._newcomers(cluster):
+                work.on_notice(sentence)
             for stage in self._crew.give(progression.in_order(offered)):
                 offered.remove(stage)
                 progression.begin(stage)
@@ -123,6 +134,10 @@ class RayScheduler:
             offered += again
             for result in ended:
                 progression.end(result)
+
+    def _newcomers(self, cluster: Cluster) -> list[str]:
+        """What nodes that joined a cluster meanwhile do not reach."""
+        return [] if self._local is not None else self._inspection.of_newcomers(cluster)
 
     def _cluster(self) -> Cluster:
         """What lives of the cluster; looked at anew after a while."""

@@ -82,6 +82,7 @@ TYPED = {
     "--ray-address here:6379": Machine(ray_address="here:6379"),
     "--device cuda:1": Machine(device="cuda:1"),
     "--cpus-per-trial 2": Machine(cpus_per_trial=2),
+    "--ship-code": Machine(ship_code=True),
     "--accelerator-type H100": Machine(accelerator_type="H100"),
     "--gpus-per-trial 0.5": Machine(gpus_per_trial="0.5"),
     "--batch-size 8": Machine(batch_size=8),

@@ -103,6 +103,7 @@ def one_gpu(monkeypatch):
         ({"device": "cpu", "accelerator_type": "H100"}, "no stage uses a GPU"),
         ({"device": "auto", "accelerator_type": "H100", "scheduler": "inline"}, "stages run here"),
         ({"device": "cuda:1", "ray_address": "auto"}, "Ray gives every stage its GPU"),
+        ({"ship_code": True}, "only to a Ray cluster, with --ray-address"),
         ({"device": "cuda:0"}, "Ray gives every stage its GPU"),
         ({"device": "cuda:7", "scheduler": "inline"}, "torch sees 1 here, the last is cuda:0"),
         ({"device": "cuda:x"}, "one of auto, cpu, cuda, cuda:N"),
