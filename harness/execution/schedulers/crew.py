@@ -207,12 +207,18 @@ class Crew:
             raise RayLost("the Ray node of this process was lost") from None
         except self._ray.exceptions.RayError as error:
             self._refuse_lost()
-            self._false_starts += 1
+            if not self._is_about_a_lost_node(error):
+                self._false_starts += 1
             if self._false_starts >= _FALSE_STARTS:
                 raise RunCutShort(f"Ray's workers end before they begin: {one_line(error)[:300]}") from None
             return
         self._false_starts = 0
         self._rest(worker)
+
+    def _is_about_a_lost_node(self, error: Exception) -> bool:
+        """Whether the message names a node that is gone: one that ends takes all that were to begin there."""
+        said = str(error)
+        return any(node["NodeID"] in said for node in self._ray.nodes() if not node["Alive"])
 
     def _rest(self, worker: _Worker) -> None:
         worker.idle_since = time.monotonic()
