@@ -33,7 +33,9 @@ FLOORS = (
 )
 """Rooms of `harness`, top floor first: a room imports from the floors below its own alone."""
 ONLY_HERE = {
-    "ray": ("harness/execution/schedulers/ray_tasks.py", "harness/execution/schedulers/local_ray.py"),
+    "ray": tuple(
+        f"harness/execution/schedulers/{name}.py" for name in ("ray_tasks", "crew", "inspection", "local_ray")
+    ),
     "mlflow": ("results/tracking.py",),
     "optuna": ("harness/tuning/",),
 }

@@ -44,7 +44,16 @@ class AnalysisOutput:
     Places,
     Machine,
     AnalysisOutput,
-    without=("seeds", "scope", "set_files", "oracle", "scheduler", "ray_address", "gpus_per_trial"),
+    without=(
+        "seeds",
+        "scope",
+        "set_files",
+        "oracle",
+        "scheduler",
+        "ray_address",
+        "gpus_per_trial",
+        "accelerator_type",
+    ),
     defaults={"engines": ("lsq_qat",)},
     helps={
         "suite": "Settings, methods and bit-width of this suite.",
@@ -62,7 +71,11 @@ def analyze(
     from harness.analysis.report import FORMATS, render
 
     rows = dataclasses.replace(rows, seeds=(str(measurement.seed),))
-    request, folder, faults = Request(rows, places, machine), Path(shown.output), Faults()
+    request, folder, faults = (
+        Request(rows, places, dataclasses.replace(machine, scheduler="inline")),
+        Path(shown.output),
+        Faults(),
+    )
     if shown.format not in FORMATS:
         faults.append(f"--format {shown.format}: one of {', '.join(FORMATS)}")
     if folder.exists() and not folder.is_dir():

@@ -45,7 +45,7 @@ class Picture:
     Machine,
     Picture,
     without=("suite", "seeds", "scope", "set_files", "oracle", "scheduler", "ray_address", "gpus_per_trial",
-             "batch_size"),
+             "accelerator_type", "ship_code", "batch_size"),
     required=("methods", "backbones"),
     defaults={"bits": ("w4a4",), "budget": "fast"},
     helps={
@@ -58,7 +58,11 @@ class Picture:
 def synthesize(rows: Rows, synthesis: Synthesis, places: Places, machine: Machine, picture: Picture) -> None:
     """Make a method's images for a backbone and save them as a picture grid."""
     rows = dataclasses.replace(rows, seeds=(str(synthesis.seed),))
-    console, request, faults = output_console(), Request(rows, places, machine), Faults()
+    console, request, faults = (
+        output_console(),
+        Request(rows, places, dataclasses.replace(machine, scheduler="inline")),
+        Faults(),
+    )
     faults += [*_one_name(rows.methods, "--method"), *_one_name(rows.backbones, "--backbone")]
     folder = Path(picture.output).absolute().parent
     if not folder.is_dir():

@@ -43,7 +43,14 @@ def ensure(
     view = RunView(missing, cached + len(stages) - len(missing), store, slots, console, context, later=later)
     with view:
         try:
-            work = Work(missing, context, view.on_event, on_wait=view.on_wait, on_notice=view.say)
+            work = Work(
+                missing,
+                context,
+                view.on_event,
+                on_wait=view.on_wait,
+                on_notice=view.say,
+                on_device=view.on_device,
+            )
             return scheduler.run(work)
         finally:
             store.add_timings(view.time_left.seen)

@@ -75,7 +75,10 @@ class RunView:
         self._lock = threading.Lock()
         """Guards the counts, the running stages and the estimate: the live table is drawn by a thread of its
         own. Never held while the console prints, which draws the table too."""
-        self.time_left = TimeLeft(stages, store.timings(), slots, context.device, later)
+        self._expect: Callable[[str], TimeLeft] = lambda device: TimeLeft(
+            stages, store.timings(), slots, device, later
+        )
+        self.time_left = self._expect(context.device)
         self._live: Live | None = None
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._tell_of_claims, daemon=True)]
@@ -108,6 +111,11 @@ class RunView:
         """Take note of what is awaited until a worker begins a stage."""
         with self._lock:
             self._awaited = awaited
+
+    def on_device(self, device: str) -> None:
+        """Take note, before the first stage starts, of where they run: it says which timings are theirs."""
+        with self._lock:
+            self.time_left = self._expect(device)
 
     def on_event(self, event: Event) -> None:
         """Take note of a stage that started or ended."""

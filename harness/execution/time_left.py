@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -170,6 +170,12 @@ class TimeLeft:
             now, key = heapq.heappop(running)
             ends.append(now)
             queue.end(key)
+
+
+def expectation(timings: Mapping[str, float], device: str) -> Callable[[Stage], float | None]:
+    """Seconds that a stage took last on that kind of device, else the mean of its kind, else None."""
+    expected = _Expected(timings)
+    return lambda stage: expected(_Name(stage.kind, stage.timing_name(device)))
 
 
 class _Name(NamedTuple):

@@ -128,14 +128,28 @@ class Machine:
     ray_address: str | None = option(
         None, "--ray-address", help="Address of a running Ray cluster.", metavar="HOST:PORT"
     )
+    ship_code: bool = option(
+        False,
+        "--ship-code",
+        help="Send this project and the plug-ins to the nodes of the Ray cluster with the run.",
+    )
     device: str = option(
         "auto", "--device", help="Where models run: auto, cpu, cuda or cuda:N.", metavar="NAME"
     )
     cpus_per_trial: int | None = option(
         None, "--cpus-per-trial", help="CPU threads per stage; default fills the cores.", low=1
     )
-    gpus_per_trial: float | None = option(
-        None, "--gpus-per-trial", help="GPUs per stage; 0.5 puts two stages on one GPU.", low=0
+    gpus_per_trial: str | None = option(
+        None,
+        "--gpus-per-trial",
+        help="GPUs per stage; 0.5 puts two stages on one GPU, auto as many as are estimated to fit.",
+        metavar="N",
+    )
+    accelerator_type: str | None = option(
+        None,
+        "--accelerator-type",
+        help="Only GPUs of this kind, as Ray names it: H100, A100, L4.",
+        metavar="NAME",
     )
     stage_timeout: float | None = option(
         None,

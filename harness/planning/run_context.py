@@ -14,13 +14,17 @@ from typing import NamedTuple
 
 from backbones import SPECS, WeightsError, check_weights, find_weights
 from backbones.names import shown
-from harness.errors import UsageError
+from harness.errors import Faults, UsageError
 from harness.planning.gpus import sees_gpu
 from harness.planning.plan import Plan
 from harness.planning.request import Machine
 from harness.stages.base import RunContext
 from harness.store import Store
 from harness.suites.locations import Locations
+
+SIZED = "auto"
+"""`--gpus-per-trial auto`: every stage holds the part of a GPU that its memory is estimated to need."""
+LEAST_GPUS = 0.001
 
 
 class WeightFiles(NamedTuple):
@@ -59,47 +63,88 @@ def machine_faults(machine: Machine) -> list[str]:
         value, low = getattr(machine, field.name), field.metadata["low"]
         if value is not None and low is not None and not low <= value < math.inf:
             faults.append(f"{field.metadata['flags'][0]} {value:g}: at least {low:g}")
-    try:
-        device = device_of(machine.device)
-    except UsageError as error:
-        return [*faults, str(error)]
-    return [*faults, *_gpu_faults(machine, device)]
+    wrong = Faults()
+    with wrong.gathered():
+        gpus = gpus_of(machine)
+    with wrong.gathered():
+        device = device_of(machine)
+    return [*faults, *(wrong or _gpu_faults(machine, device, gpus))]
 
 
-def _gpu_faults(machine: Machine, device: str) -> list[str]:
+def _gpu_faults(machine: Machine, device: str, gpus: float | None) -> list[str]:
     """What makes no sense of the GPUs that are asked for on a device."""
-    faults, gpus = [], machine.gpus_per_trial
+    faults = []
     if ":" in device and machine.scheduler == "ray":
         faults.append(
             f"--device {device}: Ray gives every stage its GPU; say --device cuda, or --scheduler inline"
         )
-    if gpus is None or not 0 <= gpus < math.inf:
+    if machine.accelerator_type and device == "cpu":
+        faults.append(_without_gpu(f"--accelerator-type {machine.accelerator_type}", machine))
+    if machine.accelerator_type and machine.scheduler == "inline":
+        faults.append(
+            f"--accelerator-type {machine.accelerator_type}: with --scheduler inline stages run here"
+        )
+    if machine.ship_code and (machine.scheduler != "ray" or machine.ray_address is None):
+        faults.append("--ship-code: only to a Ray cluster, with --ray-address")
+    if gpus is None:
         return faults
     if gpus > 1:
         faults.append(f"--gpus-per-trial {gpus:g}: a stage uses one GPU, or a part of one such as 0.5")
     elif gpus and device == "cpu":
-        faults.append(f"--gpus-per-trial {gpus:g}: no stage uses a GPU on --device {machine.device} (cpu)")
+        faults.append(_without_gpu(f"--gpus-per-trial {machine.gpus_per_trial}", machine))
     elif not gpus and device != "cpu":
-        faults.append(f"--gpus-per-trial 0: a stage on {device} needs one GPU, or a part of one such as 0.5")
+        on = "cuda" if device == "auto" else device
+        faults.append(f"--gpus-per-trial 0: a stage on {on} needs one GPU, or a part of one such as 0.5")
     return faults
 
 
 def precision_faults(precision: str, machine: Machine) -> list[str]:
     """The fault of a precision that the device does not have."""
     with contextlib.suppress(UsageError):  # which `machine_faults` reports
-        if precision == "fast" and device_of(machine.device) == "cpu":
+        if precision == "fast" and device_of(machine) == "cpu":
             return [f"precision fast: for GPUs only; on --device {machine.device} (cpu) every run is exact"]
     return []
 
 
-def device_of(wanted: str) -> str:
-    """The torch device for `auto`, `cpu`, `cuda` or `cuda:N`; raises UsageError where it cannot be used."""
+def _without_gpu(option: str, machine: Machine) -> str:
+    return f"{option}: no stage uses a GPU on --device {machine.device} (cpu)"
+
+
+def gpus_of(machine: Machine) -> float | None:
+    """GPUs per stage, 1 at most for `auto`; None where none are given. Raises UsageError for no number."""
+    asked = machine.gpus_per_trial
+    if asked is None:
+        return None
+    if asked == SIZED:
+        return 1.0
+    try:
+        gpus = float(asked)
+    except ValueError:
+        raise UsageError(f"--gpus-per-trial {shown(asked)}: a number of GPUs, or {SIZED}") from None
+    if not 0 <= gpus < math.inf:
+        raise UsageError(f"--gpus-per-trial {gpus:g}: at least 0")
+    if 0 < gpus < LEAST_GPUS:
+        raise UsageError(f"--gpus-per-trial {gpus:g}: at least {LEAST_GPUS:g}, the smallest part Ray knows")
+    return gpus
+
+
+def device_of(machine: Machine) -> str:
+    """The torch device of a machine's stages; raises UsageError where it cannot be used.
+
+    `auto` stays as it is where a scheduler has to say what its workers have: always on a cluster, whose head
+    may have no GPU, and with Ray on this machine where torch sees a GPU.
+    """
+    wanted, on_cluster = machine.device, machine.scheduler == "ray" and machine.ray_address is not None
     if wanted == "cpu":
         return wanted
     if wanted != "auto" and not re.fullmatch("cuda(:[0-9]{1,4})?", wanted):
         raise UsageError(f"--device {shown(wanted)}: one of auto, cpu, cuda, cuda:N")
+    if on_cluster:
+        needs_gpus = machine.gpus_per_trial is not None or machine.accelerator_type
+        return "cuda" if wanted == "auto" and needs_gpus else wanted
     if wanted == "auto":
-        return "cuda" if sees_gpu() else "cpu"
+        found = device_here()
+        return "auto" if found == "cuda" and machine.scheduler == "ray" else found
     import torch
 
     if not torch.cuda.is_available():
@@ -110,12 +155,16 @@ def device_of(wanted: str) -> str:
     return wanted
 
 
+def device_here() -> str:
+    """`cuda` where torch sees a GPU in this process, else `cpu`."""
+    return "cuda" if sees_gpu() else "cpu"
+
+
 def run_context(
     machine: Machine, places: Locations, weights: WeightFiles, plugins: tuple[Path, ...]
 ) -> RunContext:
     """The context of a request; without a number of threads it has one per stage until a plan is known."""
-    device = device_of(machine.device)
-    gpus = machine.gpus_per_trial
+    device, gpus = device_of(machine), gpus_of(machine)
     return RunContext(
         store=places.store,
         weights=weights.found,
@@ -123,10 +172,22 @@ def run_context(
         plugins=plugins,
         device=device,
         threads=machine.cpus_per_trial or 1,
-        gpus_per_trial=gpus if gpus is not None else float(device.startswith("cuda")),
+        gpus_per_trial=gpus if gpus is not None else float(device != "cpu"),
+        gpus_by_memory=machine.gpus_per_trial == SIZED,
+        accelerator=machine.accelerator_type or "",
+        ship_code=machine.ship_code,
         batch_size=machine.batch_size,
         stage_timeout=machine.stage_timeout,
     )
+
+
+def with_threads(context: RunContext, plan: Plan, store: Store, machine: Machine) -> RunContext:
+    """The context with threads that fit; a cluster's are left to the scheduler, which knows its nodes."""
+    if machine.cpus_per_trial is not None:
+        return context
+    threads, on_cluster = threads_for(plan, store, context), machine.ray_address is not None
+    at_once = _front(plan, store) if on_cluster else 0
+    return dataclasses.replace(context, threads=threads, at_once=at_once)
 
 
 def threads_for(plan: Plan, store: Store, context: RunContext) -> int:
@@ -134,20 +195,25 @@ def threads_for(plan: Plan, store: Store, context: RunContext) -> int:
 
     As many can as are missing and wait for no other one but a reference, and as the GPUs have room for.
     """
+    at_once = min(cores(), _front(plan, store), _room_on_gpus(context))
+    return max(1, cores() // max(1, at_once))
+
+
+def _front(plan: Plan, store: Store) -> int:
+    """How many stages are missing and wait for none other but a reference."""
     paths = [(*trial.making, trial.evaluation) for trial in plan.trials if trial.making]
     front = {next((key for key in keys if not store.place(key).exists()), "") for keys in paths}
-    at_once = min(cores(), len(front - {""}), _room_on_gpus(context))
-    return max(1, cores() // max(1, at_once))
+    return len(front - {""})
 
 
 def _room_on_gpus(context: RunContext) -> int:
     """How many stages this machine's GPUs take at once; no bound where stages use none."""
-    if not context.device.startswith("cuda"):
+    if context.device == "cpu":
         return sys.maxsize
     import torch
 
     count = 1 if ":" in context.device else torch.cuda.device_count()
-    return int(count / context.gpus_per_trial + 1e-9) if context.gpus_per_trial else count
+    return count * int(1 / context.gpus_per_trial + 1e-9) if context.gpus_per_trial else count
 
 
 def cores() -> int:

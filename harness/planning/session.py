@@ -26,7 +26,7 @@ from harness.planning.run_context import (
     machine_faults,
     precision_faults,
     run_context,
-    threads_for,
+    with_threads,
 )
 from harness.planning.stage_builder import StageBuilder
 from harness.planning.task_facts import TaskFacts
@@ -154,11 +154,8 @@ def _places_of(request: Request) -> tuple[Locations, list[str]]:
 
 def _planned(request: Request, checked: _Checked) -> Session:
     session = session_of(checked.suite, checked.context, checked.weights_sha256, checked.notes, checked.facts)
-    if request.machine.cpus_per_trial is None:
-        threads = threads_for(session.plan, session.store, session.context)
-        context = dataclasses.replace(session.context, threads=threads)
-        session = dataclasses.replace(session, context=context)
-    return session
+    context = with_threads(session.context, session.plan, session.store, request.machine)
+    return dataclasses.replace(session, context=context)
 
 
 def _checked(request: Request, *, needs_data: bool = False, outline: bool = False) -> _Checked:

@@ -119,9 +119,21 @@ class RunContext:
     plugins: tuple[Path, ...] = ()
     """Plug-in files that workers load first."""
     device: str = "cpu"
+    """A torch device; `auto` until a scheduler knows what its workers have."""
     threads: int = 1
     """CPU threads per stage."""
+    at_once: int = 0
+    """How many stages can run side by side, for a scheduler that fits threads to its nodes; 0: as given."""
     gpus_per_trial: float = 0.0
+    """GPUs that a stage holds where it uses one."""
+    gpus_by_memory: bool = False
+    """Whether it holds the part of one that its memory is estimated to need, `gpus_per_trial` at most."""
+    accelerator: str = ""
+    """Kind of the GPUs, such as `H100`; empty for any."""
+    ship_code: bool = False
+    """Whether the project and its plug-ins travel to a cluster's nodes with the run."""
+    project: Path | None = None
+    """Where workers find the project, if it is not the one of their node."""
     batch_size: int = 32
     """Images per forward pass in evaluation and calibration."""
     parts: int = 1

@@ -25,9 +25,14 @@ _met: dict[str, None] = {}
 
 @contextlib.contextmanager
 def computing(precision: str, device: str) -> Iterator[None]:
-    """Compute like that within the block, on a GPU; what was set before comes back afterwards."""
+    """Compute like that within the block; what was set before comes back afterwards.
+
+    Raises ValueError where `fast` is asked of a device that is no GPU: a cluster's node, say, that has none.
+    """
     _met.clear()
     if not device.startswith("cuda"):
+        if precision == FAST:
+            raise ValueError(f"precision fast is for GPUs, and this worker computes on {device}")
         yield
         return
     # cuBLAS reads it when its first handle is made; without it the same sum may be taken in another order.

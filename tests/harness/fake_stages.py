@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -51,9 +52,7 @@ def runs_of(store: Store, name: str) -> int:
 def work(stage: Stage, context: RunContext, store: Store, progress: StageProgress) -> Artifact:
     _mark(stage, store)
     total = sum(store.tensors(key)["value"] for key in stage.parents.values())
-    facts = FakeFacts(
-        environment=environment(context.device, context.threads), torch_threads=torch.get_num_threads()
-    )
+    facts = FakeFacts(environment=environment("cpu", context.threads), torch_threads=torch.get_num_threads())
     return Artifact({"value": torch.as_tensor(total) + torch.tensor([1.0])}, facts)
 
 
@@ -89,7 +88,10 @@ def dies_once(stage: Stage, context: RunContext, store: Store, progress: StagePr
 
 
 def says_where(stage: Stage, context: RunContext, store: Store, progress: StageProgress) -> Artifact:
+    import harness
+
     (store.root / "where").write_text(os.getcwd())
+    (store.root / "source").write_text(str(Path(harness.__file__).parent))
     return work(stage, context, store, progress)
 
 
@@ -108,14 +110,34 @@ def sleeps(stage: Stage, context: RunContext, store: Store, progress: StageProgr
     for step in range(steps):
         time.sleep(0.1)
         progress(step + 1, steps, {})
-    facts = FakeFacts(environment=environment(context.device, context.threads), torch_threads=1)
+    facts = FakeFacts(environment=environment("cpu", context.threads), torch_threads=1)
     return Artifact({"value": torch.ones(1)}, facts)
+
+
+def holds(stage: Stage, context: RunContext, store: Store, progress: StageProgress) -> Artifact:
+    """Says which process has it on which GPU, and when; ends when `together` such stages have begun."""
+    held = {"process": os.getpid(), "gpu": os.environ.get("CUDA_VISIBLE_DEVICES"), "device": context.device}
+    held |= {"gpus": context.gpus_per_trial, "threads": context.threads, "began": time.time()}
+    (store.root / f"began-{stage.key}").touch()
+    while len(list(store.root.glob("began-*"))) < stage.settings["together"]:
+        time.sleep(0.05)
+    (store.root / f"held-{stage.key}").write_text(json.dumps(held | {"ended": time.time()}))
+    if stage.settings.get("fails"):
+        raise ValueError("planted failure")
+    facts = FakeFacts(environment=environment("cpu", context.threads), torch_threads=1)
+    return Artifact({"value": torch.ones(1)}, facts)
+
+
+def held_by(store: Store) -> list[dict[str, Any]]:
+    """What the stages of the kind `holds` said, in the order in which they began."""
+    said = (json.loads(file.read_text()) for file in store.root.glob("held-*"))
+    return sorted(said, key=lambda one: one["began"])
 
 
 STAGE_KINDS = (
     *(
         StageKind(function.__name__, function, FakeFacts)
-        for function in (work, fails, exhausts_memory, dies, dies_once, says_where, reports, sleeps)
+        for function in (work, fails, exhausts_memory, dies, dies_once, says_where, reports, sleeps, holds)
     ),
     StageKind("needs_parts", needs_parts, FakeFacts, divides=lambda _stage: True),
     StageKind("needs_parts_but_cannot", needs_parts, FakeFacts),

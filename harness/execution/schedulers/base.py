@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from harness.execution.stage_queue import StageQueue
+from harness.execution.stage_queue import Order, StageQueue, as_they_come
 from harness.stages.base import RunContext, Stage, StageResult
 
 
@@ -33,6 +33,9 @@ OnNotice = Callable[[str], None]
 OnWait = Callable[[str], None]
 """Told what has to come up before a worker can begin a stage, for a view that says so until one does."""
 
+OnDevice = Callable[[str], None]
+"""Told on which kind of device the stages run, where the scheduler is the one to decide."""
+
 
 def no_refill() -> Sequence[Stage]:
     """A Refill without further work."""
@@ -45,6 +48,10 @@ def no_tick() -> None:
 
 def no_wait(_awaited: str) -> None:
     """An OnWait that does nothing."""
+
+
+def no_device(_device: str) -> None:
+    """An OnDevice that nobody asks."""
 
 
 def no_notice(_sentence: str) -> None:
@@ -63,6 +70,7 @@ class Work:
     on_tick: OnTick = no_tick
     on_wait: OnWait = no_wait
     on_notice: OnNotice = no_notice
+    on_device: OnDevice = no_device
 
 
 class Scheduler(Protocol):
@@ -83,15 +91,26 @@ class Scheduler(Protocol):
 class Progression:
     """Which stages wait, which are ready, and how the others ended."""
 
-    def __init__(self, work: Work) -> None:
-        self._queue = StageQueue(work.stages)
+    def __init__(self, work: Work, order: Order = as_they_come) -> None:
+        self._queue = StageQueue(work.stages, order)
         self._running: dict[str, Stage] = {}
         self._on_event = work.on_event
         self._refill = work.refill
         self.results: dict[str, StageResult] = {}
 
     def start_next(self) -> Stage | None:
-        """The first stage whose parents are done, now marked as running; None when all others wait."""
+        """The first stage whose parents are done, which runs now; None when all others wait."""
+        stage = self.take_next()
+        if stage is not None:
+            self.begin(stage)
+        return stage
+
+    def begin(self, stage: Stage) -> None:
+        """A stage that was taken has a worker now."""
+        self._on_event(Event("started", stage))
+
+    def take_next(self) -> Stage | None:
+        """The first stage whose parents are done, no longer among the waiting; None when all others wait."""
         while (stage := self._queue.first_ready()) is None:
             more = self._refill()
             if not more:
@@ -99,11 +118,14 @@ class Progression:
             self._queue.add(more)
         self._queue.start(stage.key)
         self._running[stage.key] = stage
-        self._on_event(Event("started", stage))
         return stage
 
+    def in_order(self, stages: Iterable[Stage]) -> list[Stage]:
+        """Stages that were taken, those first that go first."""
+        return self._queue.in_order(stages)
+
     def end(self, result: StageResult) -> None:
-        """Note how a running stage ended; on failure all that depend on it are skipped."""
+        """Note how a stage that was begun ended; on failure all that depend on it are skipped."""
         stage = self._running.pop(result.key)
         lost = [] if result.status in ("done", "cached") else self._queue.dependents(stage.key)
         self._note(stage, result)

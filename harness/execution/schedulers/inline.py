@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from harness.execution.schedulers.base import Progression, Work
 from harness.execution.time_limits import TimeLimits
+from harness.planning.run_context import device_here
 from harness.stages.base import StageResult
 from harness.stages.run_stage import run_stage
 
@@ -16,10 +19,14 @@ class InlineScheduler:
 
     def run(self, work: Work) -> dict[str, StageResult]:
         """See `Scheduler.run`; ticks whenever a stage reports."""
-        progression, limits = Progression(work), TimeLimits(work.context)
+        context = work.context
+        if context.device == "auto":
+            context = dataclasses.replace(context, device=device_here())
+            work.on_device(context.device)
+        progression, limits = Progression(work), TimeLimits(context)
         while (stage := progression.start_next()) is not None:
             limit = limits.seconds(stage)
-            progression.end(run_stage(stage, work.context, on_report=work.on_tick, limit=limit))
+            progression.end(run_stage(stage, context, on_report=work.on_tick, limit=limit))
         return progression.results
 
     def close(self) -> None:

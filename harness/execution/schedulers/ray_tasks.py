@@ -1,46 +1,43 @@
-"""Runs stages as plain Ray tasks on this machine or on a cluster.
+"""Runs stages on the workers of a Ray, on this machine or on a cluster.
 
-A task gets the stage's settings and returns how it ended; artifacts go through the store, which on a
-cluster has to be a folder that all nodes share.
+A worker gets the stage's settings and returns how it ended; artifacts go through the store, which on a
+cluster has to be a folder that all nodes share. How many stages run at once follows the nodes that live.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import logging
 import os
 import signal
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal
 
 from harness.errors import RunCutShort, UsageError, one_line
+from harness.execution.longest_first import longest_first
 from harness.execution.schedulers.base import Progression, Work
+from harness.execution.schedulers.crew import Crew, Holding, RayLost
+from harness.execution.schedulers.inspection import Inspection
 from harness.execution.schedulers.local_ray import LocalRay, project_root, working_from
-from harness.execution.time_limits import Overdue
+from harness.execution.schedulers.nodes import Cluster, Node, lacking, refused, settled, slots
+from harness.execution.schedulers.reach import needed_by
+from harness.execution.schedulers.shipping import shipped
+from harness.planning.gpu_memory import part_of_gpu
 from harness.stages.base import RunContext, Stage, StageResult
-from harness.stages.progress import timed_out
-from harness.stages.run_stage import keep_failure, run_stage
 from harness.store import open_store
 
-if TYPE_CHECKING:
-    from ray import ObjectRef
-
-    Reference = ObjectRef[StageResult]
-
-_TICK_SECONDS = 0.2
-_CRASH_RETRIES = 1
-"""How often a stage is started again after its worker process died, or its node was lost."""
 _RESTARTS = 1
 """How often a local Ray that was lost is started anew."""
-_LONGEST_REASON = 500
-
-
-class _RayLost(Exception):
-    """The Ray that this process speaks to is gone, with every task."""
+_LOOK_SECONDS = 1.0
+"""Time between two looks at which nodes live."""
+_WINDOW = 32
+"""Stages beyond those that have room for which workers are asked of a cluster, so that it may grow."""
+_ACCELERATOR = "accelerator_type:"
 
 
 class RayScheduler:
@@ -52,6 +49,8 @@ class RayScheduler:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         self._local = LocalRay() if address is None else None
         self._restarts = 0
+        self._seen: Cluster | None = None
+        self._looked = 0.0
         try:
             with _quiet_stderr():
                 self._start(address)
@@ -73,6 +72,8 @@ class RayScheduler:
                 with working_from(project_root()):
                     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         _keep_off_the_terminal(ray)
+        folder = None if self._local is None else Path.cwd()
+        self._crew, self._seen = Crew(ray, folder, self._refuse_lost), None
 
     def run(self, work: Work) -> dict[str, StageResult]:
         """See `Scheduler.run`. Raises UsageError when a stage asks for more than the cluster has.
@@ -80,41 +81,101 @@ class RayScheduler:
         A local Ray that is lost is started again, once; what ran on it runs again. Raises RunCutShort when it
         is lost once more, or a cluster is.
         """
-        self._refuse_impossible(work.context)
-        slots = self._slots(work.context)
-        progression, tasks = Progression(work), self._tasks(work.context)
+        cluster = self._cluster()
+        context = settled(work.context, cluster)
+        if faults := refused(context, cluster):
+            raise UsageError.of(faults)
+        work.on_device(context.device)
+        if context.ship_code:
+            context = shipped(context)
+        with contextlib.ExitStack() as stack:
+            if self._local is None:
+                self._inspection = Inspection(self._ray, context, stack.enter_context(needed_by(context)))
+                self._inspection.refuse(cluster)
+            return self._run(dataclasses.replace(work, context=context))
+
+    def _run(self, work: Work) -> dict[str, StageResult]:
+        """Run the stages of a context that is settled."""
+        context, told = work.context, ""
+        progression = Progression(work, longest_first(open_store(context.store).timings(), context.device))
+        kinds = {node.accelerator for node in self._cluster().nodes if node.gpus}
+        holding = functools.partial(
+            _holding, context, {context.accelerator} if context.accelerator else kinds
+        )
+        self._crew.serve(context, holding)
+        held = [holding(stage).gpus for stage in work.stages] if context.gpus_by_memory else []
+        offered: list[Stage] = []
+        """Stages that may run and wait for a worker: what an autoscaler sees."""
         while True:
-            while len(tasks) < slots and (stage := progression.start_next()) is not None:
-                tasks.start(stage)
-            if not tasks:
+            cluster = self._cluster()
+            room = max(1, slots(context, cluster, min(held, default=None))) + (
+                _WINDOW if cluster.grows else 0
+            )
+            while len(self._crew.stages) + len(offered) < room and (stage := progression.take_next()):
+                offered.append(stage)
+            if (awaited := "; ".join(lacking(context, cluster)) if offered else "") not in ("", told):
+                told = awaited
+                work.on_notice(f"waiting for nodes that can run the stages: {awaited}")
+            for sentence in self._newcomers(cluster):
+                work.on_notice(sentence)
+            for stage in self._crew.give(progression.in_order(offered)):
+                offered.remove(stage)
+                progression.begin(stage)
+            if not offered and not self._crew.stages:
                 return progression.results
             try:
-                ended = tasks.wait()
-            except _RayLost as lost:
-                tasks = self._start_again(str(lost), tasks, work)
+                ended, again = self._crew.wait()
+            except RayLost as lost:
+                offered += self._crew.stages
+                self._start_again(str(lost), work)
+                self._crew.serve(context, holding)
                 continue
             work.on_tick()
+            offered += again
             for result in ended:
                 progression.end(result)
 
-    def _tasks(self, context: RunContext) -> _Tasks:
-        folder = None if self._local is None else Path.cwd()
-        return _Tasks(self._ray, context, folder, self._refuse_lost)
+    def _newcomers(self, cluster: Cluster) -> list[str]:
+        """What nodes that joined a cluster meanwhile do not reach."""
+        return [] if self._local is not None else self._inspection.of_newcomers(cluster)
+
+    def _cluster(self) -> Cluster:
+        """What lives of the cluster; looked at anew after a while."""
+        now = time.monotonic()
+        if self._seen is None or now - self._looked > _LOOK_SECONDS:
+            self._seen, self._looked = self._look(), now
+        return self._seen
+
+    def _look(self) -> Cluster:
+        nodes = [
+            Node(
+                id=node["NodeID"],
+                address=node["NodeManagerAddress"],
+                cpus=node["Resources"].get("CPU", 0.0),
+                gpus=node["Resources"].get("GPU", 0.0),
+                accelerator=_accelerator_of(node["Resources"]),
+            )
+            for node in self._ray.nodes()
+            if node["Alive"]
+        ]
+        if self._local is not None:
+            return Cluster(nodes)
+        return Cluster(nodes, grows=True, gpus_to_come=_gpus_to_come(self._ray))
 
     def _refuse_lost(self) -> None:
-        """Raise _RayLost when the local Ray has lost a process without which it does not work."""
+        """Raise RayLost when the local Ray has lost a process without which it does not work."""
         if self._local is not None and (name := self._local.lost()):
-            raise _RayLost(f"Ray on this machine was lost (its {name} ended)")
+            raise RayLost(f"Ray on this machine was lost (its {name} ended)")
 
-    def _start_again(self, lost: str, tasks: _Tasks, work: Work) -> _Tasks:
-        """A new local Ray that runs the stages of the lost one."""
+    def _start_again(self, lost: str, work: Work) -> None:
+        """A new local Ray, with a crew of its own, for the stages of the lost one."""
         if self._local is None:
             raise RunCutShort(lost)
         if self._restarts == _RESTARTS:
             raise RunCutShort(f"{lost} again, after it had been started anew")
         self._restarts += 1
-        stages = tasks.stages
-        under_way = "1 stage" if len(stages) == 1 else f"{len(stages)} stages"
+        count = len(self._crew.stages)
+        under_way = "1 stage" if count == 1 else f"{count} stages"
         work.on_notice(f"{lost}; it is started anew, and what was under way ({under_way}) runs again")
         try:
             with _quiet_stderr():
@@ -122,135 +183,43 @@ class RayScheduler:
                 self._start(None)
         except Exception as error:  # as in __init__
             raise RunCutShort(f"{lost} and could not be started anew: {one_line(error)[:300]}") from None
-        tasks = self._tasks(work.context)
-        for stage in stages:
-            tasks.start(stage)
-        return tasks
 
     def close(self) -> None:
-        """Stop the local Ray or leave the cluster; running tasks end."""
+        """Stop the local Ray or leave the cluster; running stages end."""
         with _quiet_stderr():
             if self._local is not None:
                 self._local.stop()
             else:
                 self._ray.shutdown()
 
-    def _slots(self, context: RunContext) -> int:
-        resources = self._ray.cluster_resources()
-        slots = int(resources.get("CPU", 1) // context.threads)
-        if context.gpus_per_trial:
-            slots = min(slots, int(resources.get("GPU", 0) / context.gpus_per_trial))
-        return max(1, slots)
 
-    def _refuse_impossible(self, context: RunContext) -> None:
-        """A request that no node can meet would wait for ever."""
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        largest_cpu = max((resources.get("CPU", 0) for resources in nodes), default=0)
-        largest_gpu = max((resources.get("GPU", 0) for resources in nodes), default=0)
-        faults = []
-        if context.threads > largest_cpu:
-            faults.append(f"--cpus-per-trial {context.threads}: the largest node has {largest_cpu:.0f} CPUs")
-        if context.gpus_per_trial > largest_gpu:
-            faults.append(
-                f"--gpus-per-trial {context.gpus_per_trial:g}: the largest node has {largest_gpu:.0f} GPUs"
-            )
-        if faults:
-            raise UsageError.of(faults)
+def _kinds(context: RunContext, cluster: Cluster) -> set[str]:
+    """The kinds of GPU on which stages may run."""
+    there = {node.accelerator for node in cluster.nodes if node.gpus}
+    return {context.accelerator} if context.accelerator else there
 
 
-class _Tasks:
-    """The Ray tasks that are under way, each with its stage."""
-
-    def __init__(
-        self, ray: ModuleType, context: RunContext, folder: Path | None, refuse_lost: Callable[[], None]
-    ) -> None:
-        self._ray = ray
-        self._context = context
-        self._folder = folder
-        self._refuse_lost = refuse_lost
-        self._task = ray.remote(
-            num_cpus=context.threads, num_gpus=context.gpus_per_trial or None, max_retries=0
-        )(_run_stage)  # not `.options(...)`: only here does num_gpus give each stage a process of its own
-        self._stages: dict[Reference, Stage] = {}
-        self._overdue: Overdue[Reference] = Overdue(context)
-        self._crashes: Counter[str] = Counter()
-        self._lost = (
-            ray.exceptions.WorkerCrashedError,
-            ray.exceptions.NodeDiedError,
-            ray.exceptions.ObjectLostError,
-        )
-
-    def __len__(self) -> int:
-        return len(self._stages)
-
-    @property
-    def stages(self) -> list[Stage]:
-        """The stages under way."""
-        return list(self._stages.values())
-
-    def start(self, stage: Stage) -> None:
-        """Hand a stage to a worker."""
-        self._stages[self._task.remote(stage, self._context, self._folder)] = stage
-
-    def wait(self) -> list[StageResult]:
-        """The results of a tick's time; a stage whose worker died is started again and has none yet.
-
-        Raises _RayLost when Ray is gone; what was under way still is then.
-        """
-        self._refuse_lost()
-        for reference in self._overdue.among(self._stages):
-            self._ray.cancel(reference, force=True)
-        done, _ = self._ray.wait(list(self._stages), num_returns=1, timeout=_TICK_SECONDS)
-        results = []
-        for reference in done:
-            result = self._ended(reference, self._stages[reference])
-            del self._stages[reference]
-            self._overdue.forget(reference)
-            results += [] if result is None else [result]
-        return results
-
-    def _ended(self, reference: Reference, stage: Stage) -> StageResult | None:
-        """How the task ended; None when its worker died and another one has the stage now."""
-        try:
-            result: StageResult = self._ray.get(reference)
-            return result
-        except self._ray.exceptions.OutOfMemoryError as error:
-            return self._failed(stage, "out_of_memory", one_line(error, before="\n"))
-        except self._ray.exceptions.LocalRayletDiedError:
-            raise _RayLost("the Ray node of this process was lost") from None
-        except self._ray.exceptions.RayError as error:
-            return self._ended_by(error, reference, stage)
-
-    def _ended_by(self, error: Exception, reference: Reference, stage: Stage) -> StageResult | None:
-        if (limit := self._overdue.limit_passed(reference)) is not None:
-            return self._failed(stage, "failed", timed_out(limit, limit))
-        if isinstance(error, self._lost):
-            self._refuse_lost()  # a Ray that goes down takes its workers first
-            return self._crashed(stage, error)
-        self._refuse_lost()
-        return self._failed(stage, "failed", one_line(error))
-
-    def _crashed(self, stage: Stage, error: Exception) -> StageResult | None:
-        self._crashes[stage.key] += 1
-        if self._crashes[stage.key] <= _CRASH_RETRIES:
-            self.start(stage)
-            return None
-        times = self._crashes[stage.key]
-        if isinstance(error, self._ray.exceptions.WorkerCrashedError):
-            return self._failed(stage, "failed", f"the worker process died {times} times")
-        return self._failed(stage, "failed", f"its node was lost {times} times: {one_line(error)}")
-
-    def _failed(self, stage: Stage, status: Literal["failed", "out_of_memory"], reason: str) -> StageResult:
-        """Keep the failure in the store, as the dead process could not."""
-        reason = reason[:_LONGEST_REASON]
-        keep_failure(stage, open_store(self._context.store), status, reason)
-        return StageResult(stage.key, status, reason=reason)
+def _holding(context: RunContext, kinds: Collection[str], stage: Stage) -> Holding:
+    """What the stage's worker has to hold, on GPUs of these kinds."""
+    gpus = context.gpus_per_trial
+    if gpus and context.gpus_by_memory:
+        gpus = part_of_gpu(stage, context, kinds)
+    return Holding(context.threads, gpus, context.accelerator)
 
 
-def _run_stage(stage: Stage, context: RunContext, folder: Path | None) -> StageResult:
-    if folder is not None:
-        os.chdir(folder)
-    return run_stage(stage, context)
+def _accelerator_of(resources: Mapping[str, float]) -> str:
+    """The kind of a node's GPUs: Ray has it among the resources, as it has it in the label of the node."""
+    kinds = [name for name in resources if name.startswith(_ACCELERATOR)]
+    return kinds[0].removeprefix(_ACCELERATOR) if kinds else ""
+
+
+def _gpus_to_come(ray: ModuleType) -> float:
+    """GPUs of all nodes that the cluster's autoscaler may start; 0 where it says nothing."""
+    try:
+        most = ray._private.state.state.get_max_resources_from_cluster_config()
+    except Exception:  # a private part of Ray, and none for a client at ray://
+        return 0.0
+    return float((most or {}).get("GPU", 0))
 
 
 @contextlib.contextmanager

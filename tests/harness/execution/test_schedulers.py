@@ -19,7 +19,10 @@ from harness.execution.schedulers.base import Work
 from harness.execution.schedulers.inline import InlineScheduler
 from harness.execution.schedulers.lazy import LazyScheduler
 from harness.execution.schedulers.local_ray import LocalRay
+from harness.execution.schedulers.nodes import Cluster, Node
+from harness.execution.schedulers.reach import missing_here, needed_by
 from harness.execution.schedulers.registry import ENTRY_POINT_GROUP, get_scheduler, scheduler_names
+from harness.execution.schedulers.shipping import shipped
 from harness.stages.base import RunContext
 from harness.store import open_store
 from tests.harness.fake_stages import context_of, runs_of, stage
@@ -171,6 +174,67 @@ def test_a_lost_ray_is_started_anew_once_and_its_stages_run_again(ray_scheduler,
     losses, last = iter(["gcs_server"]), stage("again", "sleeps", seconds=30)
     with pytest.raises(RunCutShort, match=r"lost \(its gcs_server ended\) again, after it had been started"):
         ray_scheduler.run(Work([last], context, lambda event: None))
+
+
+@pytest.mark.ray
+def test_what_a_node_does_not_reach_is_named(ray_scheduler, context, tmp_path):
+    import ray
+
+    from harness.execution.schedulers.inspection import Inspection
+
+    (tmp_path / "here").mkdir()
+    data = {"imagenet": tmp_path / "here", "coco": tmp_path / "gone"}
+    weights = {"deit_tiny": Path(f"{tmp_path / 'w.pth'}::model_ema")}
+    asked = dataclasses.replace(context, data=data, weights=weights, plugins=(tmp_path / "mine.py",))
+    node = ray.nodes()[0]
+    cluster = Cluster([Node(node["NodeID"], "10.0.0.7", cpus=1)])
+    with needed_by(asked) as needed, pytest.raises(UsageError) as error:
+        Inspection(ray, asked, needed).refuse(cluster)
+    named = f"node 10.0.0.7 ({node['NodeID'][:8]})"
+    assert str(error.value).splitlines() == [
+        f"{named}: --data coco={tmp_path / 'gone'} is not there",
+        f"{named}: --weights deit_tiny={tmp_path / 'w.pth'} is not there",
+        f"{named}: --plugin {tmp_path / 'mine.py'} is not there",
+    ]
+    with needed_by(context) as needed:
+        inspection = Inspection(ray, context, needed)
+        inspection.refuse(cluster)
+        assert inspection.of_newcomers(cluster) == []  # looked at once
+    assert not list(context.store.glob(".reached-*"))
+
+
+@pytest.mark.ray
+def test_the_project_and_plug_ins_travel_with_the_run(ray_scheduler, context, tmp_path):
+    plugin, root = tmp_path / "mine.py", Path(__file__).resolve().parents[3]
+    plugin.write_text("METHODS = ()\nENGINES = {}\n")
+    own = root / "backbones" / "digits" / "weights" / "digits_vit.safetensors"
+    weights = {"digits_vit": own, "deit_tiny": Path("/elsewhere/w.pth")}
+    asked = dataclasses.replace(context, ship_code=True, plugins=(plugin,), weights=weights)
+    sent = shipped(asked)
+    assert sent.plugins[0].read_text() == plugin.read_text()
+    assert sent.plugins[0].is_relative_to(context.store)
+    assert sent.weights["digits_vit"].read_bytes() == own.read_bytes()
+    assert sent.weights["digits_vit"].is_relative_to(context.store)
+    assert sent.weights["deit_tiny"] == Path("/elsewhere/w.pth")
+    assert shipped(asked) == sent  # copied once
+    seen = stage("seen", "says_where")
+    result = ray_scheduler.run(
+        Work([seen], dataclasses.replace(asked, weights={}, plugins=()), lambda event: None)
+    )
+    assert result[seen.key].reason == ""
+    assert (context.store / "source").read_text() == str(sent.project / "harness")
+
+
+def test_a_folder_of_the_same_name_is_not_the_store(tmp_path):
+    store, other = tmp_path / "a", tmp_path / "b"
+    for folder in (store, other):
+        folder.mkdir()
+    with needed_by(context_of(store)) as needed:
+        assert missing_here(needed) == []
+        elsewhere = dataclasses.replace(needed, store=other)
+        assert missing_here(elsewhere) == [f"--store {other} is another folder than the driver's"]
+        nowhere = dataclasses.replace(needed, store=tmp_path / "c")
+        assert missing_here(nowhere) == [f"--store {tmp_path / 'c'} is not there"]
 
 
 def test_a_lazy_scheduler_is_made_by_its_first_run_alone(context):

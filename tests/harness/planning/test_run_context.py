@@ -36,9 +36,9 @@ def test_the_machines_faults_are_said_per_option():
 
 
 def test_a_device_that_is_none_is_refused():
-    assert device_of("cpu") == "cpu"
+    assert device_of(Machine(device="cpu")) == "cpu"
     with pytest.raises(UsageError, match="one of auto, cpu, cuda"):
-        device_of("gpu")
+        device_of(Machine(device="gpu"))
 
 
 def test_a_context_takes_places_and_machine(tmp_path):
@@ -72,10 +72,19 @@ def test_what_is_taken_of_a_file_is_noted(tmp_path):
     assert f"--weights deit_tiny={tmp_path / 'x.pth'}::model_ema" in note
 
 
-@pytest.mark.parametrize("gpus", [float("nan"), float("inf")])
-def test_a_number_that_is_none_is_a_fault(gpus):
+@pytest.mark.parametrize(
+    ("gpus", "right"),
+    [
+        ("nan", "at least 0"),
+        ("inf", "at least 0"),
+        ("-1", "at least 0"),
+        ("1e-05", "at least 0.001, the smallest part Ray knows"),
+        ("half", "a number of GPUs, or auto"),
+    ],
+)
+def test_a_number_that_is_none_is_a_fault(gpus, right):
     (fault,) = machine_faults(Machine(device="cpu", gpus_per_trial=gpus))
-    assert fault == f"--gpus-per-trial {gpus}: at least 0"
+    assert fault == f"--gpus-per-trial {gpus}: {right}"
 
 
 @pytest.fixture
@@ -87,9 +96,15 @@ def one_gpu(monkeypatch):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"device": "cpu", "gpus_per_trial": 1.0}, "no stage uses a GPU"),
-        ({"device": "cuda", "gpus_per_trial": 1.5}, "a stage uses one GPU, or a part of one"),
-        ({"device": "cuda", "gpus_per_trial": 0.0}, "a stage on cuda needs one GPU"),
+        ({"device": "cpu", "gpus_per_trial": "1.0"}, "no stage uses a GPU"),
+        ({"device": "cuda", "gpus_per_trial": "1.5"}, "a stage uses one GPU, or a part of one"),
+        ({"device": "cuda", "gpus_per_trial": "0.0"}, "a stage on cuda needs one GPU"),
+        ({"device": "auto", "gpus_per_trial": "0"}, "a stage on cuda needs one GPU"),
+        ({"device": "cpu", "gpus_per_trial": "auto"}, "no stage uses a GPU"),
+        ({"device": "cpu", "accelerator_type": "H100"}, "no stage uses a GPU"),
+        ({"device": "auto", "accelerator_type": "H100", "scheduler": "inline"}, "stages run here"),
+        ({"device": "cuda:1", "ray_address": "auto"}, "Ray gives every stage its GPU"),
+        ({"ship_code": True}, "only to a Ray cluster, with --ray-address"),
         ({"device": "cuda:0"}, "Ray gives every stage its GPU"),
         ({"device": "cuda:7", "scheduler": "inline"}, "torch sees 1 here, the last is cuda:0"),
         ({"device": "cuda:x"}, "one of auto, cpu, cuda, cuda:N"),
@@ -104,9 +119,10 @@ def test_gpus_that_make_no_sense_are_refused_in_a_sentence(one_gpu, asked, said)
     "asked",
     [
         {"device": "cuda"},
-        {"device": "auto", "gpus_per_trial": 0.3},
-        {"device": "cpu", "gpus_per_trial": 0.0},
+        {"device": "auto", "gpus_per_trial": "0.3"},
+        {"device": "cpu", "gpus_per_trial": "0.0"},
         {"device": "cuda:0", "scheduler": "inline"},
+        {"device": "auto", "gpus_per_trial": "auto", "accelerator_type": "H100"},
     ],
 )
 def test_gpus_that_make_sense_are_not(one_gpu, asked):
@@ -122,6 +138,31 @@ def test_fast_is_refused_where_there_is_no_gpu(one_gpu):
 
 
 @pytest.mark.parametrize(
+    ("asked", "device"),
+    [
+        ({"device": "auto"}, "auto"),
+        ({"device": "cuda"}, "cuda"),
+        ({"device": "cpu"}, "cpu"),
+        ({"device": "auto", "gpus_per_trial": "0.5"}, "cuda"),
+        ({"device": "auto", "accelerator_type": "H100"}, "cuda"),
+    ],
+)
+def test_a_cluster_decides_the_device_and_not_the_drivers_torch(monkeypatch, asked, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert machine_faults(Machine(ray_address="auto", **asked)) == []
+    assert device_of(Machine(ray_address="auto", **asked)) == device
+
+
+def test_on_one_machine_torch_has_to_see_the_gpu(one_gpu, monkeypatch):
+    assert device_of(Machine()) == "auto"  # Ray has the last word
+    assert device_of(Machine(scheduler="inline")) == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device_of(Machine()) == "cpu"
+    with pytest.raises(UsageError, match="torch sees no GPU here"):
+        device_of(Machine(device="cuda"))
+
+
+@pytest.mark.parametrize(
     ("device", "gpus", "done", "threads"),
     [
         ("cpu", 0.0, 0, 4),  # four stages can run at once on 16 cores
@@ -130,6 +171,7 @@ def test_fast_is_refused_where_there_is_no_gpu(one_gpu):
         ("cuda", 1.0, 0, 16),
         ("cuda", 0.5, 0, 8),
         ("cuda", 0.3, 0, 5),
+        ("auto", 0.5, 0, 8),
     ],
 )
 def test_threads_follow_what_is_missing_and_the_gpus(

@@ -47,7 +47,7 @@ def test_file_flags_machine_data_and_weights_are_checked_together(tmp_path):
     request = Request(
         Rows("mine.yaml", seeds=("x",), plugins=("absent.py",), set_files=("best.yaml",)),
         Places(data=(f"imagenet={tmp_path / 'nowhere'}",), weights=("deit_tiny=absent.safetensors",)),
-        Machine(device="tpu", gpus_per_trial=-1, batch_size=0),
+        Machine(device="tpu", gpus_per_trial="-1", batch_size=0),
     )
     faults = faults_of(request)
     expected = (

@@ -45,9 +45,11 @@ def _fail_within(precision: str) -> None:
 
 def test_a_cpu_is_left_as_it_is_and_always_exact():
     before = settings()
-    with computing(FAST, "cpu"):
+    with computing(EXACT, "cpu"):
         assert settings() == before
         assert precision_of("cpu") == EXACT
+    with pytest.raises(ValueError, match="precision fast is for GPUs"), computing(FAST, "cpu"):
+        pass
 
 
 def test_operations_that_do_not_repeat_are_named_and_other_warnings_shown():
