@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from backbones import Backbone
 
 Kind = str
-"""Name of a registered stage kind: `synthesize`, `train`, `quantize`, `evaluate`, `agree`, or a plug-in's."""
+"""Name of a registered stage kind: `synthesize`, `train`, `quantize`, `evaluate`, or a plug-in's."""
 Status = Literal["done", "cached", "failed", "out_of_memory", "stopped", "skipped"]
 
 

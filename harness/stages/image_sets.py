@@ -40,9 +40,13 @@ class StoredSet:
         stored = store.tensors(key)
         memory = {n.removeprefix(_MEMORY): value for n, value in stored.items() if n.startswith(_MEMORY)}
         made = SyntheticImages(stored["images"].to(device), stored["labels"].to(device), memory=memory)
-        facts = images_facts(store, key)
-        cost = dataclasses.replace(facts.cost, quantization_seconds=None)
-        return cls(made, dataclasses.replace(facts, cost=cost), stored.get(_GENERATOR))
+        return cls(made, set_facts(store, key), stored.get(_GENERATOR))
+
+
+def set_facts(store: Store, key: str) -> SynthesisFacts:
+    """What is known of the set of the artifact `key`, without the cost of any training in it."""
+    facts = images_facts(store, key)
+    return dataclasses.replace(facts, cost=dataclasses.replace(facts.cost, quantization_seconds=None))
 
 
 def set_tensors(made: SyntheticImages, generator: Generator | None = None) -> dict[str, Tensor]:

@@ -44,6 +44,7 @@ class UnknownKind(ValueError):
 
 
 _BUILT_IN = (
+    StageKind("shard", synthesize, SynthesisFacts),
     StageKind("synthesize", synthesize, SynthesisFacts),
     StageKind("train", quantize, TrainingFacts),
     StageKind("quantize", quantize, StudentFacts),

@@ -1,18 +1,21 @@
 """The stage `synthesize`: one set of images; the real-data reference draws its own from the task.
 
 A first set is made from the teacher alone. A later one follows the set before, the parent `images`, and is
-made with the student as its training stands, the parent `training`.
+made with the student as its training stands, the parent `training`. The batches of a large set are made by
+stages of kind `shard`, a few each, and the set is joined from them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.stages.base import Artifact, RunContext, Stage
 from harness.stages.cost import environment, measured
 from harness.stages.data_guard import no_data
-from harness.stages.facts import Cost, StudentRecipe, SynthesisFacts
-from harness.stages.image_sets import StoredSet, generator_of_sets, set_tensors
+from harness.stages.facts import Cost, StudentRecipe, SynthesisFacts, synthesis_facts
+from harness.stages.image_sets import StoredSet, generator_of_sets, set_facts, set_tensors
 from harness.stages.progress import StageProgress
 from harness.stages.rebuild import student_of, synthesizer_of, task_of, teacher_of
 from harness.stages.retries import with_retries
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
     from methods.base import Synthesizer, SyntheticImages
 
 
+SHARD = "shard "
+"""What the roles of a set's shards begin with; their order is that of their batches."""
+
+
 class _Made(NamedTuple):
     images: SyntheticImages
     generator: Generator
@@ -36,6 +43,9 @@ def synthesize(stage: Stage, context: RunContext, store: Store, progress: StageP
 
     Raises SynthesisFailed, and DataAccessRefused when a data-free method looks for a data set.
     """
+    shards = [stage.parents[role] for role in sorted(stage.parents) if role.startswith(SHARD)]
+    if shards:
+        return _joined(shards, stage, context, store)
     teacher = teacher_of(stage, context)
     seed, epoch = stage.settings["seed"], stage.settings.get("epoch", 0)
     with no_data(context):
@@ -47,12 +57,13 @@ def synthesize(stage: Stage, context: RunContext, store: Store, progress: StageP
     before = (
         StoredSet.read(store, stage.parents["images"], teacher.device) if "images" in stage.parents else None
     )
+    batches = range(*stage.settings["batches"]) if "batches" in stage.settings else None
     real = _real_images(synthesizer, stage, context, teacher)
 
     def make(attempt: int) -> _Made:
         generator = generator_of_sets(seed, attempt, before)
         previous = before.made if before else None
-        task = SynthesisTask(teacher, generator, progress, student, epoch, previous, real)
+        task = SynthesisTask(teacher, generator, progress, student, epoch, previous, batches, real)
         return _Made(synthesizer.synthesize(task), generator)
 
     with no_data(context, reference=real is not None), measured(context.device) as cost:
@@ -66,9 +77,42 @@ def synthesize(stage: Stage, context: RunContext, store: Store, progress: StageP
         epoch=epoch,
         notes=notes,
     )
-    if before is not None:
+    if before is not None and batches is None:  # the costs of a shard are its own
         facts = facts.after(before.facts)
     return Artifact(set_tensors(made.images, made.generator if synthesizer.needs_student else None), facts)
+
+
+def _joined(shards: Sequence[str], stage: Stage, context: RunContext, store: Store) -> Artifact:
+    """The set whose batches the shards hold, in order."""
+    import torch
+
+    with measured(context.device) as cost:
+        parts = [store.tensors(key) for key in shards]
+        tensors = dict(parts[0])
+        for name in ("images", "labels"):
+            tensors[name] = torch.cat([part[name] for part in parts])
+    known = [synthesis_facts(store, key) for key in shards]
+    facts = replace(
+        known[0],
+        environment=environment(context.device, context.threads),
+        cost=Cost(synthesis_seconds=cost.seconds, peak_memory_mb=cost.peak_memory_mb),
+        synthetic_images=sum(facts.synthetic_images for facts in known),
+        final_losses=_means(known),
+    )
+    for shard in reversed(known):
+        facts = facts.after(shard)
+    if "images" in stage.parents:
+        facts = facts.after(set_facts(store, stage.parents["images"]))
+    return Artifact(tensors, facts)
+
+
+def _means(shards: Sequence[SynthesisFacts]) -> dict[str, float]:
+    """Each loss term's mean over the shards, weighted by their images."""
+    total = sum(facts.synthetic_images for facts in shards)
+    return {
+        name: sum(facts.synthetic_images * facts.final_losses[name] for facts in shards) / total
+        for name in shards[0].final_losses
+    }
 
 
 def _real_images(

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from harness.planning import making
+from harness.planning import making, stage_builder
 from harness.planning.making import Making, making_of
 from harness.planning.request import Machine, Places, Request, Rows
 from harness.planning.session import open_workbench
@@ -27,8 +27,9 @@ SETTINGS = ("lsq_qat.epochs=3", "lsq_qat.learning_rate=0.002", "maskaq.iteration
 
 @pytest.fixture
 def bench_of(tmp_path, monkeypatch):
-    """A workbench with settings of a test, its trainings cut after every epoch."""
+    """A workbench with settings of a test, its trainings cut after every epoch and its sets into batches."""
     monkeypatch.setattr(making, "IMAGES_PER_LINK", 1)
+    monkeypatch.setattr(stage_builder, "STEPS_PER_SHARD", 1)
 
     def of(*assignments: str, oracle: bool = False) -> Bench:
         rows = Rows(suite="digits_w4a4", budget="smoke", assignments=(*SETTINGS, *assignments), oracle=oracle)
@@ -56,18 +57,24 @@ def uncut(student: Stage, context) -> tuple[dict[str, torch.Tensor], torch.Tenso
 
 
 @pytest.mark.parametrize(
-    ("name", "settings"),
+    ("name", "settings", "count"),
     [
-        ("maskaq", ("maskaq.refresh_every=2",)),
-        ("maskaq", ("maskaq.refresh_every=1", "maskaq.student_in_first_set=true")),
-        ("psaq_vit_v2", ("psaq_vit_v2.refresh_every=1", "psaq_vit_v2.images=4")),
-        ("adadfq", ("adadfq.refresh_every=2", "adadfq.images=4")),
+        ("maskaq", ("maskaq.refresh_every=2", "maskaq.images=5", "maskaq.batch_size=2"), 6),
+        ("maskaq", ("maskaq.refresh_every=1", "maskaq.student_in_first_set=true"), 0),
+        (
+            "psaq_vit_v2",
+            ("psaq_vit_v2.refresh_every=1", "psaq_vit_v2.images=5", "psaq_vit_v2.batch_size=2"),
+            9,
+        ),
+        ("adadfq", ("adadfq.refresh_every=2", "adadfq.images=4"), 0),
     ],
 )
-def test_a_training_in_links_ends_with_the_student_of_one_that_is_not_cut(bench_of, name, settings):
+def test_a_training_in_links_ends_with_the_student_of_one_that_is_not_cut(bench_of, name, settings, count):
     bench = bench_of(*settings)
     made = bench.making(name, "lsq_qat")
     assert len(made.training) == 3
+    shards = sum(stage.kind == "shard" for stage in bench.builder.stages.values())
+    assert shards == count
     student, images = uncut(made.student, bench.context)
     stored = bench.store.tensors(made.student.key)
     assert {n for n in stored if n.startswith("student.")} == set(student)
