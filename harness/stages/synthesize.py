@@ -2,13 +2,15 @@
 
 A first set is made from the teacher alone. A later one follows the set before, the parent `images`, and is
 made with the student as its training stands, the parent `training`. The batches of a large set are made by
-stages of kind `shard`, a few each, and the set is joined from them.
+stages of kind `shard`, a few each, and the set is joined from them. A batch that collapses is repeated alone,
+so that a set is the same however it was divided.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.stages.base import Artifact, RunContext, Stage
@@ -20,13 +22,13 @@ from harness.stages.progress import StageProgress
 from harness.stages.rebuild import student_of, synthesizer_of, task_of, teacher_of
 from harness.stages.retries import with_retries
 from harness.store import Store
-from methods.base import SynthesisTask
+from methods.base import SynthesisTask, SyntheticImages
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from backbones import Backbone
-    from methods.base import Synthesizer, SyntheticImages
+    from methods.base import Progress, Synthesizer
 
 
 SHARD = "shard "
@@ -39,7 +41,7 @@ class _Made(NamedTuple):
 
 
 def synthesize(stage: Stage, context: RunContext, store: Store, progress: StageProgress) -> Artifact:
-    """Make the images of `stage.settings`; a collapse is tried once more with the next seed.
+    """Make the images of `stage.settings`; a batch that collapses is tried once more with the next seed.
 
     Raises SynthesisFailed, and DataAccessRefused when a data-free method looks for a data set.
     """
@@ -57,17 +59,20 @@ def synthesize(stage: Stage, context: RunContext, store: Store, progress: StageP
     before = (
         StoredSet.read(store, stage.parents["images"], teacher.device) if "images" in stage.parents else None
     )
-    batches = range(*stage.settings["batches"]) if "batches" in stage.settings else None
     real = _real_images(synthesizer, stage, context, teacher)
 
-    def make(attempt: int) -> _Made:
+    def make(attempt: int, batches: range | None = None, told: Progress = progress) -> _Made:
         generator = generator_of_sets(seed, attempt, before)
         previous = before.made if before else None
-        task = SynthesisTask(teacher, generator, progress, student, epoch, previous, batches, real)
+        task = SynthesisTask(teacher, generator, told, student, epoch, previous, batches, real)
         return _Made(synthesizer.synthesize(task), generator)
 
     with no_data(context, reference=real is not None), measured(context.device) as cost:
-        made, notes = with_retries(make)
+        if synthesizer.batches > 1:
+            wanted = range(*stage.settings.get("batches", (synthesizer.batches,)))
+            made, notes = _by_batch(make, wanted, progress)
+        else:
+            made, notes = with_retries(make)
     facts = SynthesisFacts(
         environment=environment(context.device, context.threads),
         cost=Cost(synthesis_seconds=cost.seconds, peak_memory_mb=cost.peak_memory_mb),
@@ -77,9 +82,35 @@ def synthesize(stage: Stage, context: RunContext, store: Store, progress: StageP
         epoch=epoch,
         notes=notes,
     )
-    if before is not None and batches is None:  # the costs of a shard are its own
+    if before is not None and stage.kind != "shard":  # the costs of a shard are its own
         facts = facts.after(before.facts)
     return Artifact(set_tensors(made.images, made.generator if synthesizer.needs_student else None), facts)
+
+
+def _by_batch(
+    make: Callable[..., _Made], batches: range, progress: Progress
+) -> tuple[_Made, tuple[str, ...]]:
+    """The batches, each made alone and repeated alone where it collapses, and the notes of those that did."""
+    import torch
+
+    def counted(done: int, step: int, total: int, losses: Mapping[str, float]) -> None:
+        progress(done * total + step, len(batches) * total, losses)
+
+    made: list[_Made] = []
+    notes: dict[str, None] = {}
+    for done, number in enumerate(batches):
+        one = partial(make, batches=range(number, number + 1), told=partial(counted, done))
+        found, said = with_retries(one)
+        made.append(found)
+        notes |= dict.fromkeys(said)
+    sets = [one.images for one in made]
+    whole = replace(
+        sets[0],
+        images=torch.cat([one.images for one in sets]),
+        labels=torch.cat([one.labels for one in sets]),
+        final_losses=_means([(len(one.images), one.final_losses) for one in sets]),
+    )
+    return _Made(whole, made[0].generator), tuple(notes)
 
 
 def _joined(shards: Sequence[str], stage: Stage, context: RunContext, store: Store) -> Artifact:
@@ -97,7 +128,7 @@ def _joined(shards: Sequence[str], stage: Stage, context: RunContext, store: Sto
         environment=environment(context.device, context.threads),
         cost=Cost(synthesis_seconds=cost.seconds, peak_memory_mb=cost.peak_memory_mb),
         synthetic_images=sum(facts.synthetic_images for facts in known),
-        final_losses=_means(known),
+        final_losses=_means([(facts.synthetic_images, facts.final_losses) for facts in known]),
     )
     for shard in reversed(known):
         facts = facts.after(shard)
@@ -106,13 +137,10 @@ def _joined(shards: Sequence[str], stage: Stage, context: RunContext, store: Sto
     return Artifact(tensors, facts)
 
 
-def _means(shards: Sequence[SynthesisFacts]) -> dict[str, float]:
-    """Each loss term's mean over the shards, weighted by their images."""
-    total = sum(facts.synthetic_images for facts in shards)
-    return {
-        name: sum(facts.synthetic_images * facts.final_losses[name] for facts in shards) / total
-        for name in shards[0].final_losses
-    }
+def _means(parts: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, float]:
+    """Each loss term's mean over parts of a set, which have so many images."""
+    total = sum(images for images, _ in parts)
+    return {name: sum(images * losses[name] for images, losses in parts) / total for name in parts[0][1]}
 
 
 def _real_images(

@@ -82,6 +82,33 @@ def test_a_training_in_links_ends_with_the_student_of_one_that_is_not_cut(bench_
     assert torch.equal(bench.store.tensors(made.images.key)["images"], images)
 
 
+def test_a_batch_that_collapses_is_repeated_alone_however_the_set_is_divided(bench_of, monkeypatch):
+    bench = bench_of("maskaq.images=6", "maskaq.batch_size=2")
+    first = stages_of(bench, "maskaq").stages[0]
+    shards = [bench.builder.stages[key] for key in first.parents.values()]
+    whole = dataclasses.replace(first, parents={}, key="whole")
+    drawn, asked = Maskaq.synthesize, []
+
+    def collapsing(self, task: SynthesisTask):
+        asked.append(task.batches)
+        if asked[-2:] == [range(1, 2)] * 2 or task.batches != range(1, 2):
+            return drawn(self, task)
+        raise SynthesisFailed("planted")
+
+    monkeypatch.setattr(Maskaq, "synthesize", collapsing)
+    for stage in (*shards, first, whole):
+        bench.made(stage)
+    assert asked == 2 * [range(0, 1), range(1, 2), range(1, 2), range(2, 3)]
+    joined, at_once = (bench.store.tensors(stage.key) for stage in (first, whole))
+    assert len(shards) == 3
+    assert joined.keys() == at_once.keys()
+    assert all(torch.equal(joined[name], at_once[name]) for name in joined)
+    facts = [images_facts(bench.store, stage.key) for stage in (first, whole)]
+    assert facts[0].notes == facts[1].notes == ("synthesis was repeated with the next seed: planted",)
+    assert facts[0].final_losses == pytest.approx(facts[1].final_losses)
+    assert facts[0].gradient_shares == facts[1].gradient_shares
+
+
 def test_costs_and_the_oracle_add_up_over_the_chain(bench_of):
     bench = bench_of("maskaq.refresh_every=2", oracle=True)
     made = bench.making("maskaq", "lsq_qat")
