@@ -96,7 +96,7 @@ def fetch(request: Request, console: Console) -> ImageSets:
         if reason is None:
             model, key = stored_student(store, making.student.key, teacher), making.images.key
             shares = images_facts(store, key).gradient_shares
-            sets[name] = ImageSet(store.tensors(key)["images"], model, shares)
+            sets[name] = ImageSet(store.images(key)["images"], model, shares)
         elif name == "real_data":
             raise HarnessError(f"there are no real images to compare with: {reason}")
         else:

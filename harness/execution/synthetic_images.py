@@ -49,7 +49,7 @@ def synthetic_images(request: Request, console: Console) -> StoredImages:
     require(stage, context, store, InlineScheduler(), console, among=builder.stages)
     facts = images_facts(store, stage.key)
     return StoredImages(
-        images=store.tensors(stage.key)["images"],
+        images=store.images(stage.key)["images"],
         final_losses=facts.final_losses,
         seconds=facts.cost.synthesis_seconds or 0.0,
         notes=notes,

@@ -121,7 +121,7 @@ def _save_syntheses(session: Session, task: DetectionTask, folder: Path) -> None
         key = trial.images
         if key is None or key in drawn.values() or not is_made(session.plan.stages[key], session.store):
             continue
-        stored = session.store.tensors(key)
+        stored = session.store.images(key)
         pictures = pictures_of(stored["images"][:_SYNTHESIZED], SPECS[trial.backbone].data)
         panels = [
             with_boxes(_panel(picture), _target_boxes(target, task.class_names))

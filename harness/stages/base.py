@@ -78,6 +78,8 @@ class Artifact:
 
     tensors: Mapping[str, Tensor]
     facts: Facts
+    images: Mapping[str, Tensor] | None = None
+    """A set of images beside them, which lies apart."""
 
 
 class Watch(Protocol):

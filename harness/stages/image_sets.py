@@ -3,6 +3,8 @@
 images, labels     the set
 memory.NAME        what the next set of the student starts from beside it, where there may be one
 set_generator      where the set left its random numbers, likewise
+
+They are all there is of a stage that makes a set alone, and lie apart from a training or a student.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ class StoredSet:
     @classmethod
     def read(cls, store: Store, key: str, device: torch.device) -> StoredSet:
         """The set of the artifact `key`, its images on the device; raises ArtifactError."""
-        stored = store.tensors(key)
+        stored = store.images(key)
         memory = {n.removeprefix(_MEMORY): value for n, value in stored.items() if n.startswith(_MEMORY)}
         made = SyntheticImages(stored["images"].to(device), stored["labels"].to(device), memory=memory)
         return cls(made, set_facts(store, key), stored.get(_GENERATOR))

@@ -46,7 +46,7 @@ def run_stage(
             artifact = _made(stage, context, store, StageProgress(store, stage.key, on_report, limit))
             seconds = time.perf_counter() - start
             head: dict[str, str | float] = {"kind": stage.kind, "label": stage.label, "seconds": seconds}
-            write_artifact(store, stage.key, artifact.tensors, artifact.facts, **head)
+            write_artifact(store, stage.key, artifact.tensors, artifact.facts, artifact.images, **head)
         except StageStopped as stop:
             return StageResult(stage.key, "stopped", time.perf_counter() - start, str(stop))
         except Exception as error:  # whatever goes wrong in one trial becomes its row

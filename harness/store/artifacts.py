@@ -30,6 +30,9 @@ from harness.store.files import (
 if TYPE_CHECKING:
     from torch import Tensor
 
+_DATA, _IMAGES = "data.safetensors", "images.safetensors"
+"""What a stage made, and a set of images that is read apart from it."""
+
 
 @dataclass(frozen=True)
 class ArtifactFolder:
@@ -37,12 +40,18 @@ class ArtifactFolder:
 
     root: Path
 
-    def write(self, key: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    def write(
+        self,
+        key: str,
+        tensors: Mapping[str, Tensor],
+        meta: Mapping[str, Any],
+        images: Mapping[str, Tensor] | None = None,
+    ) -> None:
         """Publish an artifact whole or not at all; an older one under the same key is replaced."""
         partial = self.root / "partial" / f"{key}-{uuid.uuid4().hex}"
         partial.mkdir(parents=True)
         try:
-            _fill(partial, tensors, dict(meta))
+            _fill(partial, tensors, dict(meta), images)
             self._publish(partial, key)
         finally:
             for leftover in (self.root / "partial").glob("old-*"):
@@ -55,18 +64,18 @@ class ArtifactFolder:
         return description
 
     def tensors(self, key: str) -> dict[str, Tensor]:
-        """The artifact's tensors, on the CPU; raises as `verify` does."""
-        from safetensors.torch import load_file
+        """The artifact's tensors, on the CPU; raises as `verify` does, and reads no images beside them."""
+        return self._loaded(key, _DATA)
 
-        self.verify(key)
-        return load_file(self._folder(key) / "data.safetensors")
+    def images(self, key: str) -> dict[str, Tensor]:
+        """The images that lie beside the tensors, or the tensors; raises as `verify` does."""
+        return self._loaded(key, _IMAGES if _IMAGES in _checksums(self._body(key)) else _DATA)
 
     def verify(self, key: str) -> dict[str, Any]:
         """The description of an artifact that is whole; raises ArtifactError when absent, else Damaged."""
         body = self._body(key)
-        data = self._folder(key) / "data.safetensors"
-        if not data.is_file() or _sha256(data) != body["data_sha256"]:
-            raise Damaged.at(data)
+        for name in _checksums(body):
+            self._verified(key, name, body)
         description: dict[str, Any] = body["meta"]
         return description
 
@@ -147,6 +156,18 @@ class ArtifactFolder:
     def _claim(self, key: str) -> Path:
         return self.root / "claims" / f"{key}.lock"
 
+    def _loaded(self, key: str, name: str) -> dict[str, Tensor]:
+        from safetensors.torch import load_file
+
+        return load_file(self._verified(key, name, self._body(key)))
+
+    def _verified(self, key: str, name: str, body: Mapping[str, Any]) -> Path:
+        """A file of the artifact; raises Damaged unless it is as it was written."""
+        path = self._folder(key) / name
+        if not path.is_file() or _sha256(path) != _checksums(body)[name]:
+            raise Damaged.at(path)
+        return path
+
     def _body(self, key: str) -> dict[str, Any]:
         path = self._folder(key) / "meta.json"
         try:
@@ -164,14 +185,28 @@ class ArtifactFolder:
         return body
 
 
-def _fill(folder: Path, tensors: Mapping[str, Tensor], meta: dict[str, Any]) -> None:
-    """Write both files of an artifact, the description with the checksums of both."""
+def _fill(
+    folder: Path, tensors: Mapping[str, Tensor], meta: dict[str, Any], images: Mapping[str, Tensor] | None
+) -> None:
+    """Write the files of an artifact, the description with the checksums of all."""
+    body = {"meta": meta, "data_sha256": _save(tensors, folder / _DATA), "meta_sha256": _digest(meta)}
+    if images is not None:
+        body["images_sha256"] = _save(images, folder / _IMAGES)
+    write_text(folder / "meta.json", json.dumps(body, indent=1, sort_keys=True))
+
+
+def _save(tensors: Mapping[str, Tensor], path: Path) -> str:
+    """Write the tensors; the file's checksum."""
     from safetensors.torch import save_file
 
-    data = folder / "data.safetensors"
-    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, data)
-    body = {"meta": meta, "data_sha256": _sha256(data), "meta_sha256": _digest(meta)}
-    write_text(folder / "meta.json", json.dumps(body, indent=1, sort_keys=True))
+    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
+    return _sha256(path)
+
+
+def _checksums(body: Mapping[str, Any]) -> dict[str, Any]:
+    """File of tensors -> its checksum, of those that an artifact has."""
+    images = {_IMAGES: body["images_sha256"]} if "images_sha256" in body else {}
+    return {_DATA: body["data_sha256"], **images}
 
 
 def _sha256(path: Path) -> str:

@@ -18,10 +18,17 @@ if TYPE_CHECKING:
 class Artifacts(Protocol):
     """Finished stages by content key, why others gave nothing, and who makes which."""
 
-    def write(self, key: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    def write(
+        self,
+        key: str,
+        tensors: Mapping[str, Tensor],
+        meta: Mapping[str, Any],
+        images: Mapping[str, Tensor] | None = None,
+    ) -> None:
         """Publish an artifact whole or not at all; an older one under the same key is replaced.
 
-        `meta` holds plain JSON values; raises TypeError for any other.
+        `meta` holds plain JSON values; raises TypeError for any other. `images` lie apart: whoever reads the
+        tensors does not read them.
         """
         ...
 
@@ -31,6 +38,10 @@ class Artifacts(Protocol):
 
     def tensors(self, key: str) -> dict[str, Tensor]:
         """The artifact's tensors, on the CPU; raises as `verify` does."""
+        ...
+
+    def images(self, key: str) -> dict[str, Tensor]:
+        """The images that were written apart, or where none were the tensors; raises as `verify` does."""
         ...
 
     def verify(self, key: str) -> dict[str, Any]:

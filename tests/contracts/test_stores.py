@@ -40,6 +40,18 @@ def test_an_artifact_comes_back_as_written(store, opened):
         assert one.verify("k") == {"label": "x", "n": 3}
 
 
+def test_images_lie_apart_from_the_tensors_beside_them(store):
+    images, student = {"images": torch.zeros(3)}, {"student.a": torch.ones(2)}
+    store.write("both", student, {"n": 1}, images)
+    store.write("set", images, {})
+    assert store.tensors("both").keys() == student.keys()
+    assert store.images("both").keys() == images.keys()
+    assert store.images("set").keys() == store.tensors("set").keys() == images.keys()
+    assert store.verify("both") == {"n": 1}
+    store.write("both", student, {"n": 2})
+    assert store.images("both").keys() == student.keys()
+
+
 def test_slices_and_views_are_stored_as_they_look(store):
     whole = torch.arange(6.0).reshape(2, 3)
     store.write("k", {"turned": whole.T, "row": whole[1]}, {})
