@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -17,7 +17,7 @@ from harness.planning.code_digest import PROJECT, code_digest
 from harness.planning.plan import stage_key
 from harness.planning.task_facts import TaskFacts
 from harness.stages import agreement
-from harness.stages.base import Kind, Stage
+from harness.stages.base import Kind, Stage, Way
 from harness.stages.synthesize import SHARD
 from harness.suites.suite import ANCHORS, TUNED, Suite, engines_of, merged
 from methods.base import Synthesizer
@@ -200,8 +200,6 @@ class StageBuilder:
         the key, and is read where nothing is said of `parents`.
         """
         settings = self._student(name, engine, backbone, bits, seed)
-        if self.suite.oracle:
-            settings["oracle"] = {"task": self.suite.task, "samples": self._facts("report").digest}
         kind, label = "quantize", self._label(name, engine, backbone, bits, seed)
         if until is not None:
             settings["until"] = until
@@ -238,14 +236,29 @@ class StageBuilder:
         origin: Mapping[str, str],
     ) -> Stage:
         """Makes a set, from shards where it is much work; its key is the same either way."""
-        shards = {}
+        shards: dict[str, Stage] = {}
         for part in shards_of(synthesizer, settings.get("epoch", 0)):
             chosen = {**settings, "batches": [part.start, part.stop]}
             said = f"{label} batches {part.start + 1} to {part.stop} of {synthesizer.batches}"
             shard = self._stage("shard", said, chosen, parents, files, after, origin)
-            shards[f"{SHARD}{part.start:06}"] = shard.key
+            shards[f"{SHARD}{part.start:06}"] = shard
         before = {role: key for role, key in parents.items() if role == "images" or not shards}
-        return self._stage("synthesize", label, settings, {**before, **shards}, files, after, origin)
+        keys = {role: shard.key for role, shard in shards.items()}
+        joined = self._stage("synthesize", label, settings, {**before, **keys}, files, after, origin)
+        self.lead_to((joined,), list(shards.values()))
+        return self.stages[joined.key]
+
+    def lead_to(self, goals: Sequence[Stage], stages: Sequence[Stage]) -> None:
+        """Remember that the stages, with the shards that they are joined from, lead to the goals alone."""
+        if not stages:
+            return
+        shards = [key for stage in stages for role, key in stage.parents.items() if role.startswith(SHARD)]
+        ends = tuple(dataclasses.replace(goal, ways=()) for goal in goals)
+        way = Way(ends, (*shards, *(stage.key for stage in stages)))
+        for key in (*way.keys, *(goal.key for goal in goals)):
+            stage = self.stages[key]
+            if way not in stage.ways:
+                self.stages[key] = dataclasses.replace(stage, ways=(*stage.ways, way))
 
     def _student(self, name: str, engine: str, backbone: str, bits: Bits, seed: int) -> dict[str, Any]:
         """What decides a student, beside the set that it begins with."""
@@ -257,7 +270,11 @@ class StageBuilder:
             "scope": self.suite.scope,
             "seed": seed,
             **(self._made_by(name, engine) if self.is_coupled(name) else {}),
+            **({"oracle": self._oracle()} if self.suite.oracle else {}),
         }
+
+    def _oracle(self) -> dict[str, Any]:
+        return {"task": self.suite.task, "samples": self._facts("report").digest}
 
     def _files(self, name: str, engine: str) -> list[Path]:
         """The code that decides a student."""

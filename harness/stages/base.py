@@ -29,6 +29,16 @@ Status = Literal["done", "cached", "failed", "out_of_memory", "stopped", "skippe
 
 
 @dataclass(frozen=True)
+class Way:
+    """Stages that only lead to others, such as the links of a training: dropped once those stand."""
+
+    goals: tuple[Stage, ...]
+    """What they lead to; nobody else needs them once all of these are made."""
+    keys: tuple[str, ...]
+    """Keys of the stages."""
+
+
+@dataclass(frozen=True)
 class Stage:
     """One piece of work whose answer depends on `settings` and on its parents' artifacts alone."""
 
@@ -42,6 +52,8 @@ class Stage:
     key: str
     after: tuple[str, ...] = ()
     """Keys that must be there first although they do not enter the answer."""
+    ways: tuple[Way, ...] = ()
+    """The ways that it lies on, and those that end with it."""
 
     @property
     def awaited(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ counts as not done. Knows nothing about what a stage does.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -48,15 +49,40 @@ class ArtifactFolder:
         images: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Publish an artifact whole or not at all; an older one under the same key is replaced."""
-        partial = self.root / "partial" / f"{key}-{uuid.uuid4().hex}"
-        partial.mkdir(parents=True)
+        self._write(self._folder(key), tensors, meta, images)
+
+    def write_sample(self, key: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Keep a part of an artifact that is about to be removed."""
+        self._write(self._sample(key), tensors, meta)
+
+    def sample(self, key: str) -> dict[str, Tensor]:
+        """What was kept of an artifact that was removed; empty where nothing was, or it cannot be read."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
         try:
-            _fill(partial, tensors, dict(meta), images)
-            self._publish(partial, key)
-        finally:
-            for leftover in (self.root / "partial").glob("old-*"):
-                shutil.rmtree(leftover, ignore_errors=True)
-            shutil.rmtree(partial, ignore_errors=True)
+            return load_file(self._sample(key) / _DATA)
+        except (OSError, SafetensorError):
+            return {}
+
+    def remove(self, key: str) -> int:
+        """Remove an artifact, at once for every reader; the bytes that are free now."""
+        freed = self.size(key)
+        gone = self.root / "partial" / f"old-{uuid.uuid4().hex}"
+        gone.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self._folder(key), gone)
+        shutil.rmtree(gone, ignore_errors=True)
+        return freed
+
+    def size(self, key: str) -> int:
+        """Bytes of an artifact's files; 0 where there is none."""
+        return _bytes_in(self._folder(key))
+
+    def keys(self) -> list[str]:
+        """Keys of all artifacts, whole or not."""
+        folder = self.root / "artifacts"
+        return sorted(os.listdir(folder)) if folder.is_dir() else []
 
     def meta(self, key: str) -> dict[str, Any]:
         """The artifact's description; raises ArtifactError when absent, Damaged when torn or altered."""
@@ -136,9 +162,25 @@ class ArtifactFolder:
             return None
         return said
 
-    def _publish(self, partial: Path, key: str) -> None:
+    def _write(
+        self,
+        final: Path,
+        tensors: Mapping[str, Tensor],
+        meta: Mapping[str, Any],
+        images: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        partial = self.root / "partial" / f"{final.name}-{uuid.uuid4().hex}"
+        partial.mkdir(parents=True)
+        try:
+            _fill(partial, tensors, dict(meta), images)
+            self._publish(partial, final)
+        finally:
+            for leftover in (self.root / "partial").glob("old-*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _publish(self, partial: Path, final: Path) -> None:
         """Put a filled folder in its place; an older one steps aside first, since a rename needs it gone."""
-        final = self._folder(key)
         final.parent.mkdir(parents=True, exist_ok=True)
         if final.exists():
             os.rename(final, self.root / "partial" / f"old-{uuid.uuid4().hex}")
@@ -146,6 +188,9 @@ class ArtifactFolder:
 
     def _folder(self, key: str) -> Path:
         return self.root / "artifacts" / key
+
+    def _sample(self, key: str) -> Path:
+        return self.root / "samples" / key
 
     def _failure(self, key: str) -> Path:
         return self.root / "failures" / f"{key}.json"
@@ -207,6 +252,11 @@ def _checksums(body: Mapping[str, Any]) -> dict[str, Any]:
     """File of tensors -> its checksum, of those that an artifact has."""
     images = {_IMAGES: body["images_sha256"]} if "images_sha256" in body else {}
     return {_DATA: body["data_sha256"], **images}
+
+
+def _bytes_in(folder: Path) -> int:
+    """Bytes of the files in a folder; 0 where there is none."""
+    return sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
 
 
 def _sha256(path: Path) -> str:

@@ -63,6 +63,26 @@ class Artifacts(Protocol):
         """Where the artifact lies or would lie, for a person who has to look at it or delete it."""
         ...
 
+    def remove(self, key: str) -> int:
+        """Remove an artifact, at once for every reader; the bytes that are free now."""
+        ...
+
+    def size(self, key: str) -> int:
+        """Bytes of an artifact's files; 0 where there is none."""
+        ...
+
+    def keys(self) -> list[str]:
+        """Keys of all artifacts, whole or not."""
+        ...
+
+    def write_sample(self, key: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Keep a part of an artifact that is about to be removed; to no stage does it count as made."""
+        ...
+
+    def sample(self, key: str) -> dict[str, Tensor]:
+        """What was kept of an artifact that was removed; empty where nothing was, or it cannot be read."""
+        ...
+
     def write_failure(self, key: str, failure: Mapping[str, Any], traceback: str = "") -> None:
         """Remember `status` and `reason`, and where in the code; an earlier failure is replaced whole."""
         ...

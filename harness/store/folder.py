@@ -2,6 +2,7 @@
 
 STORE/artifacts/<key>/{meta.json, data.safetensors}    finished stages
 STORE/artifacts/<key>/images.safetensors               the set of a stage that made one beside a student
+STORE/samples/<key>/                                   a few images of a set that was dropped
 STORE/failures/<key>.json                              why a stage gave nothing when it last ran
 STORE/failures/<key>.txt                               the traceback that belongs to it
 STORE/claims/<key>.lock                                locked by the process that makes the artifact
