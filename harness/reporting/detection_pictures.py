@@ -26,7 +26,7 @@ from harness.planning.session import Session
 from harness.reporting.image_grids import Box, from_pixels, pictures_of, save_rows, with_boxes
 from harness.stages.base import Stage
 from harness.stages.kinds import is_made
-from harness.stages.superseded import SAMPLE
+from harness.stages.superseded import SAMPLE, sample_of
 from tasks.detection import SHOWN, DetectionTask, Scene
 from tasks.detection_scoring import CONFIDENT
 from tasks.image_files import ReadingReport
@@ -121,7 +121,7 @@ def _save_syntheses(session: Session, task: DetectionTask, folder: Path) -> None
     sets = {key: trial for trial in session.plan.trials for key in _sets_of(trial)}
     for key, trial in sets.items():
         made = is_made(session.plan.stages[key], session.store)
-        stored = session.store.images(key) if made else session.store.sample(key)
+        stored = session.store.images(key) if made else sample_of(session.store, key)
         if "images" not in stored:
             continue
         pictures = pictures_of(stored["images"][:SAMPLE], SPECS[trial.backbone].data)

@@ -10,14 +10,21 @@ that was dropped is not made again unless one of its goals has to be.
 from __future__ import annotations
 
 import contextlib
+from typing import TYPE_CHECKING
 
 from harness.errors import ArtifactError
 from harness.stages.base import Stage, Way
 from harness.stages.kinds import is_made
 from harness.store import Store
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 SAMPLE = 16
 """Images that stay of a set: as many as a picture shows."""
+
+_SAMPLED = ".sample"
+"""What the key of a sample ends with, behind that of its set."""
 
 
 def is_superseded(stage: Stage, store: Store) -> bool:
@@ -34,6 +41,13 @@ def drop_what_led_to(stage: Stage, store: Store) -> None:
                     _drop(key, store)
 
 
+def sample_of(store: Store, key: str) -> dict[str, Tensor]:
+    """What stayed of a set that was dropped; empty where nothing did, or it cannot be read."""
+    with contextlib.suppress(ArtifactError):
+        return store.tensors(f"{key}{_SAMPLED}")
+    return {}
+
+
 def _has_arrived(way: Way, store: Store) -> bool:
     return all(is_made(goal, store) for goal in way.goals)
 
@@ -45,5 +59,6 @@ def _drop(key: str, store: Store) -> None:
         store.remove(key)
         return
     if meta.get("kind") != "shard" and "images" in found:
-        store.write_sample(key, {name: found[name][:SAMPLE].clone() for name in ("images", "labels")}, meta)
+        sample = {name: found[name][:SAMPLE].clone() for name in ("images", "labels")}
+        store.write(f"{key}{_SAMPLED}", sample, {**meta, "kind": "sample"})
     store.remove(key)

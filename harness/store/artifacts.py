@@ -49,21 +49,15 @@ class ArtifactFolder:
         images: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Publish an artifact whole or not at all; an older one under the same key is replaced."""
-        self._write(self._folder(key), tensors, meta, images)
-
-    def write_sample(self, key: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Keep a part of an artifact that is about to be removed."""
-        self._write(self._sample(key), tensors, meta)
-
-    def sample(self, key: str) -> dict[str, Tensor]:
-        """What was kept of an artifact that was removed; empty where nothing was, or it cannot be read."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
+        partial = self.root / "partial" / f"{key}-{uuid.uuid4().hex}"
+        partial.mkdir(parents=True)
         try:
-            return load_file(self._sample(key) / _DATA)
-        except (OSError, SafetensorError):
-            return {}
+            _fill(partial, tensors, dict(meta), images)
+            self._publish(partial, key)
+        finally:
+            for leftover in (self.root / "partial").glob("old-*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
 
     def remove(self, key: str) -> int:
         """Remove an artifact, at once for every reader; the bytes that are free now."""
@@ -79,7 +73,13 @@ class ArtifactFolder:
         """Bytes of an artifact's files; 0 where there is none."""
         return _bytes_in(self._folder(key))
 
-    def keys(self) -> list[str]:
+    def made_at(self, key: str) -> float:
+        """When an artifact was written, seconds since the epoch; 0 where there is none."""
+        with contextlib.suppress(OSError):
+            return self._folder(key).stat().st_mtime
+        return 0.0
+
+    def stored_keys(self) -> list[str]:
         """Keys of all artifacts, whole or not."""
         folder = self.root / "artifacts"
         return sorted(os.listdir(folder)) if folder.is_dir() else []
@@ -162,25 +162,9 @@ class ArtifactFolder:
             return None
         return said
 
-    def _write(
-        self,
-        final: Path,
-        tensors: Mapping[str, Tensor],
-        meta: Mapping[str, Any],
-        images: Mapping[str, Tensor] | None = None,
-    ) -> None:
-        partial = self.root / "partial" / f"{final.name}-{uuid.uuid4().hex}"
-        partial.mkdir(parents=True)
-        try:
-            _fill(partial, tensors, dict(meta), images)
-            self._publish(partial, final)
-        finally:
-            for leftover in (self.root / "partial").glob("old-*"):
-                shutil.rmtree(leftover, ignore_errors=True)
-            shutil.rmtree(partial, ignore_errors=True)
-
-    def _publish(self, partial: Path, final: Path) -> None:
+    def _publish(self, partial: Path, key: str) -> None:
         """Put a filled folder in its place; an older one steps aside first, since a rename needs it gone."""
+        final = self._folder(key)
         final.parent.mkdir(parents=True, exist_ok=True)
         if final.exists():
             os.rename(final, self.root / "partial" / f"old-{uuid.uuid4().hex}")
@@ -188,9 +172,6 @@ class ArtifactFolder:
 
     def _folder(self, key: str) -> Path:
         return self.root / "artifacts" / key
-
-    def _sample(self, key: str) -> Path:
-        return self.root / "samples" / key
 
     def _failure(self, key: str) -> Path:
         return self.root / "failures" / f"{key}.json"

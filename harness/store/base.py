@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from harness.store.uses import StoredPlan
+
 
 class Artifacts(Protocol):
     """Finished stages by content key, why others gave nothing, and who makes which."""
@@ -71,16 +73,12 @@ class Artifacts(Protocol):
         """Bytes of an artifact's files; 0 where there is none."""
         ...
 
-    def keys(self) -> list[str]:
+    def stored_keys(self) -> list[str]:
         """Keys of all artifacts, whole or not."""
         ...
 
-    def write_sample(self, key: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Keep a part of an artifact that is about to be removed; to no stage does it count as made."""
-        ...
-
-    def sample(self, key: str) -> dict[str, Tensor]:
-        """What was kept of an artifact that was removed; empty where nothing was, or it cannot be read."""
+    def made_at(self, key: str) -> float:
+        """When an artifact was written, seconds since the epoch; 0 where there is none."""
         ...
 
     def write_failure(self, key: str, failure: Mapping[str, Any], traceback: str = "") -> None:
@@ -162,7 +160,30 @@ class Timings(Protocol):
         ...
 
 
-class Store(Artifacts, Signals, Timings, Protocol):
+class Uses(Protocol):
+    """Who works with a store, and what runs that began on it want of it."""
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Work with the store inside the block: nobody else removes anything; waits while somebody does.
+
+        Nothing happens where the store cannot be written.
+        """
+        ...
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Be the only one inside the block; raises UsageError while others work with the store."""
+        ...
+
+    def write_plan(self, plan: StoredPlan) -> None:
+        """Remember a run's plan; the same one again is young again."""
+        ...
+
+    def plans(self) -> list[StoredPlan]:
+        """Plans of all runs that began on the store and lacked something, as far as they can be read."""
+        ...
+
+
+class Store(Artifacts, Signals, Timings, Uses, Protocol):
     """Everything that outlives a process."""
 
     @property
