@@ -92,6 +92,8 @@ class SynthesisTask:
     """Training epoch that the set is made for; 0 for the first set."""
     previous: SyntheticImages | None = None
     """The set before, for every set but the first."""
+    batches: range | None = None
+    """The part of the set to make, where it can be divided (`Synthesizer.batches`); None for all of it."""
     real_images: tuple[Tensor, Tensor] | None = None
     """Images (n, C, H, W) in normalized space and their labels, where `needs_real_images` is declared."""
 
@@ -127,6 +129,18 @@ class Synthesizer(ABC):
     @abstractmethod
     def synthesize(self, task: SynthesisTask) -> SyntheticImages:
         """Make the whole set, on the teacher's device. Raises SynthesisFailed."""
+
+    @property
+    def batches(self) -> int:
+        """Number of batches of a set, each of which can be made alone; 1 where a set cannot be divided.
+
+        A synthesizer with more makes what `SynthesisTask.batches` says, as it would be in the whole set.
+        """
+        return 1
+
+    def steps_at(self, epoch: int) -> int:
+        """Optimisation steps of one batch of this epoch's set: how much work it is; 0 for next to none."""
+        return 0
 
     def inputs_digest(self) -> str | None:
         """SHA-256 of what it reads beside the teacher, such as a user's files; None where that is nothing.

@@ -93,6 +93,11 @@ class PsaqVitV2(ImageOptimizer):
         """Every `refresh_every` epochs."""
         return self.config.refresh_every > 0 and epoch > 0 and epoch % self.config.refresh_every == 0
 
+    def steps_at(self, epoch: int) -> int:
+        """Fewer for later sets."""
+        steps: int = self.config.refresh_iterations if epoch > 0 else self.config.iterations
+        return steps
+
     def needs_student_at(self, epoch: int) -> bool:
         """In every set but the first."""
         return epoch > 0

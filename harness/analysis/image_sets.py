@@ -14,7 +14,7 @@ from backbones import SPECS, Backbone, load_backbone
 from harness.errors import HarnessError, UsageError
 from harness.execution.ensure import ensure
 from harness.execution.schedulers.inline import InlineScheduler
-from harness.planning.making import making_of
+from harness.planning.making import Making, making_of
 from harness.planning.plan import missing_for
 from harness.planning.request import Request
 from harness.planning.session import Workbench, load_plugins_of, open_workbench
@@ -86,6 +86,15 @@ def fetch(request: Request, console: Console) -> ImageSets:
     except DataError as error:
         raise UsageError(str(error)) from None
     store = open_store(context.store).create()
+    with store.in_use():
+        return _fetched(makings, Workbench(builder, context, notes), store, console)
+
+
+def _fetched(makings: Mapping[str, Making], bench: Workbench, store: Store, console: Console) -> ImageSets:
+    """What `fetch` gives, from stages that nobody prunes meanwhile."""
+    builder, context, notes = bench
+    suite = builder.suite
+    backbone, bits, engine, seed = suite.backbones[0], suite.bits[0], suite.engines[0], suite.seeds[0]
     wanted = [stage.key for making in makings.values() for stage in (making.images, making.student)]
     missing = missing_for(wanted, builder.stages, store)
     reasons = _run(missing, context, store, console)
@@ -96,7 +105,7 @@ def fetch(request: Request, console: Console) -> ImageSets:
         if reason is None:
             model, key = stored_student(store, making.student.key, teacher), making.images.key
             shares = images_facts(store, key).gradient_shares
-            sets[name] = ImageSet(store.tensors(key)["images"], model, shares)
+            sets[name] = ImageSet(store.images(key)["images"], model, shares)
         elif name == "real_data":
             raise HarnessError(f"there are no real images to compare with: {reason}")
         else:

@@ -99,9 +99,9 @@ def _stage_table(session: Session, missing: Sequence[Stage], times: TimeLeft) ->
 def _kind_table(session: Session, missing: Sequence[Stage], times: TimeLeft) -> FittedTable:
     numbers = (Column(name, number=True) for name in ("in all", "cached", "to run", "expected"))
     table = FittedTable((Column("stage"), *numbers), _title(session))
-    for kind in ("evaluate", "synthesize", "train", "quantize"):
+    for kind in ("evaluate", "shard", "synthesize", "train", "quantize"):
         stages = [stage for stage in session.plan.stages.values() if stage.kind == kind]
-        if kind == "train" and not stages:
+        if kind in ("shard", "train") and not stages:
             continue
         open_ = [stage for stage in missing if stage.kind == kind]
         known = [times.expected(stage) for stage in open_]

@@ -11,6 +11,7 @@ from harness.errors import UsageError
 from harness.execution.ensure import ensure
 from harness.execution.full_precision_gate import full_precision_gate
 from harness.execution.schedulers.base import Scheduler
+from harness.planning.plan import stored_plan
 from harness.planning.session import Session
 from harness.reporting.records import records_of
 from harness.stages.facts import evaluation_facts
@@ -45,9 +46,15 @@ def run_session(
 
     Raises UsageError when weights do not load or do not have the accuracy they should.
     """
+    with session.store.in_use():
+        return _run(session, scheduler, console, allow_fp_mismatch)
+
+
+def _run(session: Session, scheduler: Scheduler, console: Console, allow_fp_mismatch: bool) -> RunOutcome:
     missing = session.plan.missing(session.store)
     if missing:
         session.store.create()
+        session.store.write_plan(stored_plan(session.plan))
     notes = list(session.notes)
     cached = len(session.plan.stages) - len(missing)
     reference_keys = {stage.key for stage in session.plan.references().values()}

@@ -46,10 +46,11 @@ def synthetic_images(request: Request, console: Console) -> StoredImages:
     engine = builder.suite.engines[0] if builder.suite.engines else method.engine or "psaq_ptq"
     stage = making_of(builder, name, engine, backbone, builder.suite.bits[0], seed).images
     store = open_store(context.store).create()
-    require(stage, context, store, InlineScheduler(), console, among=builder.stages)
-    facts = images_facts(store, stage.key)
+    with store.in_use():
+        require(stage, context, store, InlineScheduler(), console, among=builder.stages)
+        facts, made = images_facts(store, stage.key), store.images(stage.key)
     return StoredImages(
-        images=store.tensors(stage.key)["images"],
+        images=made["images"],
         final_losses=facts.final_losses,
         seconds=facts.cost.synthesis_seconds or 0.0,
         notes=notes,

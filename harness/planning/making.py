@@ -7,6 +7,8 @@
 A training is cut before a set that has a stage of its own, and where a link has shown enough images; both
 follow from the settings. No key tells where: a link's says which training and how many epochs of it, a later
 set's which training and before which epoch, and the student's is that of a training that was never cut.
+What lies between the first set, the last one and the student leads to these alone: it is dropped when they
+stand.
 """
 
 from __future__ import annotations
@@ -80,7 +82,11 @@ def making_of(
         if holder is None or _makes_sets(synthesizer, engine, begin, end):
             holder = link
     assert holder is not None
-    return Making(tuple(stages), holder)
+    assert link is not None
+    kept = [stage.key for stage in (first, holder, link) if stage is not None]
+    goals = [link] if holder.key in (link.key, stages[0].key) else [link, holder]
+    builder.lead_to(goals, [stage for stage in stages if stage.key not in kept])
+    return Making(tuple(builder.stages[stage.key] for stage in stages), builder.stages[holder.key])
 
 
 def link_ends(epochs: int, images: int, refreshes: tuple[int, ...]) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from typing import Any
 from harness.stages.base import Stage
 from harness.stages.kinds import is_made
 from harness.store import Store
+from harness.store.uses import StoredPlan
 from harness.suites.suite import Suite
 from results.record import TrialIdentity
 
@@ -79,6 +80,13 @@ class Plan:
     def references(self) -> dict[str, Stage]:
         """Backbone -> the stage that evaluates its full-precision model."""
         return {t.backbone: self.stages[t.evaluation] for t in self.trials if t.method == "fp32"}
+
+
+def stored_plan(plan: Plan) -> StoredPlan:
+    """The plan as a store remembers it."""
+    wanted = [trial.evaluation for trial in plan.trials]
+    needs = {key: list(dict.fromkeys(stage.awaited)) for key, stage in plan.stages.items()}
+    return StoredPlan(plan.suite.name, wanted, needs)
 
 
 def missing_for(wanted: Iterable[str], stages: Mapping[str, Stage], store: Store) -> list[Stage]:

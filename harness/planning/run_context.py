@@ -19,6 +19,7 @@ from harness.planning.gpus import sees_gpu
 from harness.planning.plan import Plan
 from harness.planning.request import Machine
 from harness.stages.base import RunContext
+from harness.stages.synthesize import SHARD
 from harness.store import Store
 from harness.suites.locations import Locations
 
@@ -200,10 +201,18 @@ def threads_for(plan: Plan, store: Store, context: RunContext) -> int:
 
 
 def _front(plan: Plan, store: Store) -> int:
-    """How many stages are missing and wait for none other but a reference."""
+    """How many stages are missing and wait for none other but a reference; a set is as many as its shards."""
+
+    def is_there(key: str) -> bool:
+        return store.place(key).exists()
+
     paths = [(*trial.making, trial.evaluation) for trial in plan.trials if trial.making]
-    front = {next((key for key in keys if not store.place(key).exists()), "") for keys in paths}
-    return len(front - {""})
+    front = {next((key for key in keys if not is_there(key)), "") for keys in paths} - {""}
+    parents = [plan.stages[key].parents.items() if key in plan.stages else () for key in front]
+    shards = [
+        [key for role, key in roles if role.startswith(SHARD) and not is_there(key)] for roles in parents
+    ]
+    return sum(max(1, len(missing)) for missing in shards)
 
 
 def _room_on_gpus(context: RunContext) -> int:

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -17,7 +17,8 @@ from harness.planning.code_digest import PROJECT, code_digest
 from harness.planning.plan import stage_key
 from harness.planning.task_facts import TaskFacts
 from harness.stages import agreement
-from harness.stages.base import Kind, Stage
+from harness.stages.base import Kind, Stage, Way
+from harness.stages.synthesize import SHARD
 from harness.suites.suite import ANCHORS, TUNED, Suite, engines_of, merged
 from methods.base import Synthesizer
 from methods.bits import Bits
@@ -30,6 +31,8 @@ _TEACHER_CODE = (
     PROJECT / "backbones" / "loading.py",
 )
 """What decides a teacher's answers beside its weights and its family: part of every stage."""
+STEPS_PER_SHARD = 10_000
+"""Steps of synthesis that one stage makes at most: 5 batches of 2,000, minutes on a GPU."""
 
 _Asked = ParamSpec("_Asked")
 _Made = TypeVar("_Made")
@@ -176,7 +179,8 @@ class StageBuilder:
         if synthesizer.needs_real_images:
             settings |= {"task": self.suite.task, "tune": self._facts("tune").digest}
             files.append(_file_of(self._facts.task_class))
-        return self._stage("synthesize", f"{name} {backbone} seed {seed}", settings, {}, files, after)
+        label = f"{name} {backbone} seed {seed}"
+        return self._set(self.synthesizer(name, engine), label, settings, {}, files, after, {})
 
     def quantization(
         self,
@@ -196,8 +200,6 @@ class StageBuilder:
         the key, and is read where nothing is said of `parents`.
         """
         settings = self._student(name, engine, backbone, bits, seed)
-        if self.suite.oracle:
-            settings["oracle"] = {"task": self.suite.task, "samples": self._facts("report").digest}
         kind, label = "quantize", self._label(name, engine, backbone, bits, seed)
         if until is not None:
             settings["until"] = until
@@ -220,7 +222,43 @@ class StageBuilder:
         settings = {**self._student(name, engine, backbone, bits, seed), "epoch": epoch}
         label = f"{self._label(name, engine, backbone, bits, seed)} for epoch {epoch}"
         origin = {"images": first.key} if first else {}
-        return self._stage("synthesize", label, settings, parents, self._files(name, engine), (), origin)
+        synthesizer, files = self.synthesizer(name, engine), self._files(name, engine)
+        return self._set(synthesizer, label, settings, parents, files, (), origin)
+
+    def _set(
+        self,
+        synthesizer: Synthesizer,
+        label: str,
+        settings: Mapping[str, Any],
+        parents: Mapping[str, str],
+        files: list[Path],
+        after: tuple[str, ...],
+        origin: Mapping[str, str],
+    ) -> Stage:
+        """Makes a set, from shards where it is much work; its key is the same either way."""
+        shards: dict[str, Stage] = {}
+        for part in shards_of(synthesizer, settings.get("epoch", 0)):
+            chosen = {**settings, "batches": [part.start, part.stop]}
+            said = f"{label} batches {part.start + 1} to {part.stop} of {synthesizer.batches}"
+            shard = self._stage("shard", said, chosen, parents, files, after, origin)
+            shards[f"{SHARD}{part.start:06}"] = shard
+        before = {role: key for role, key in parents.items() if role == "images" or not shards}
+        keys = {role: shard.key for role, shard in shards.items()}
+        joined = self._stage("synthesize", label, settings, {**before, **keys}, files, after, origin)
+        self.lead_to((joined,), list(shards.values()))
+        return self.stages[joined.key]
+
+    def lead_to(self, goals: Sequence[Stage], stages: Sequence[Stage]) -> None:
+        """Remember that the stages, with the shards that they are joined from, lead to the goals alone."""
+        if not stages:
+            return
+        shards = [key for stage in stages for role, key in stage.parents.items() if role.startswith(SHARD)]
+        ends = tuple(dataclasses.replace(goal, ways=()) for goal in goals)
+        way = Way(ends, (*shards, *(stage.key for stage in stages)))
+        for key in (*way.keys, *(goal.key for goal in goals)):
+            stage = self.stages[key]
+            if way not in stage.ways:
+                self.stages[key] = dataclasses.replace(stage, ways=(*stage.ways, way))
 
     def _student(self, name: str, engine: str, backbone: str, bits: Bits, seed: int) -> dict[str, Any]:
         """What decides a student, beside the set that it begins with."""
@@ -232,7 +270,11 @@ class StageBuilder:
             "scope": self.suite.scope,
             "seed": seed,
             **(self._made_by(name, engine) if self.is_coupled(name) else {}),
+            **({"oracle": self._oracle()} if self.suite.oracle else {}),
         }
+
+    def _oracle(self) -> dict[str, Any]:
+        return {"task": self.suite.task, "samples": self._facts("report").digest}
 
     def _files(self, name: str, engine: str) -> list[Path]:
         """The code that decides a student."""
@@ -307,6 +349,15 @@ class StageBuilder:
         code = code_digest(*files, *_TEACHER_CODE, family)
         key = stage_key(kind, settings, parents if origin is None else origin, code)
         return self.stages.setdefault(key, Stage(kind, label, settings, dict(parents), key, after))
+
+
+def shards_of(synthesizer: Synthesizer, epoch: int) -> list[range]:
+    """The batches of each shard of a set, of `STEPS_PER_SHARD` steps at most; none where one would do."""
+    batches = synthesizer.batches
+    each = max(1, STEPS_PER_SHARD // max(1, synthesizer.steps_at(epoch)))
+    if each >= batches:
+        return []
+    return [range(start, min(start + each, batches)) for start in range(0, batches, each)]
 
 
 def plain(config: Any) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
     STORE/pictures/SUITE/detections_BACKBONE_BITS.png    one row per report image: truth, full precision, and
                                                          each method at its first seed with a result
-    STORE/pictures/SUITE/images_LABEL.png                one synthesis each, with the boxes it aimed at
+    STORE/pictures/SUITE/images_LABEL.png                one set each, with the boxes it aimed at; of one that
+                                                         was dropped the sample that stayed
 
 Drawn from stored artifacts, so that a repeated run draws the same. Detections are shown from a score of 0.5.
 """
@@ -25,6 +26,7 @@ from harness.planning.session import Session
 from harness.reporting.image_grids import Box, from_pixels, pictures_of, save_rows, with_boxes
 from harness.stages.base import Stage
 from harness.stages.kinds import is_made
+from harness.stages.superseded import SAMPLE, sample_of
 from tasks.detection import SHOWN, DetectionTask, Scene
 from tasks.detection_scoring import CONFIDENT
 from tasks.image_files import ReadingReport
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
 
 _WIDTH = 288
 """Pixels of a panel."""
-_SYNTHESIZED = 16
 _COLUMNS = 4
 
 
@@ -115,14 +116,15 @@ def _found_boxes(rows: Tensor, class_names: Sequence[str]) -> list[Box]:
 
 
 def _save_syntheses(session: Session, task: DetectionTask, folder: Path) -> None:
-    """A grid per stage that left images; two of one label are told apart by their keys."""
+    """A grid per stage that left images, or a sample; two of one label are told apart by their keys."""
     drawn: dict[str, str] = {}
-    for trial in session.plan.trials:
-        key = trial.images
-        if key is None or key in drawn.values() or not is_made(session.plan.stages[key], session.store):
+    sets = {key: trial for trial in session.plan.trials for key in _sets_of(trial)}
+    for key, trial in sets.items():
+        made = is_made(session.plan.stages[key], session.store)
+        stored = session.store.images(key) if made else sample_of(session.store, key)
+        if "images" not in stored:
             continue
-        stored = session.store.tensors(key)
-        pictures = pictures_of(stored["images"][:_SYNTHESIZED], SPECS[trial.backbone].data)
+        pictures = pictures_of(stored["images"][:SAMPLE], SPECS[trial.backbone].data)
         panels = [
             with_boxes(_panel(picture), _target_boxes(target, task.class_names))
             for picture, target in zip(pictures, stored["labels"], strict=False)
@@ -132,6 +134,13 @@ def _save_syntheses(session: Session, task: DetectionTask, folder: Path) -> None
         drawn[name] = key
         rows = [panels[start : start + _COLUMNS] for start in range(0, len(panels), _COLUMNS)]
         save_rows(rows, folder / f"images_{name}.png")
+
+
+def _sets_of(trial: Trial) -> list[str]:
+    """Keys of the stages that make a set of the trial and nothing else, and of what holds its last."""
+    if trial.images is None:
+        return []
+    return list(dict.fromkeys([*(key for key in trial.making if key not in trial.training), trial.images]))
 
 
 def _target_boxes(targets: Tensor, class_names: Sequence[str]) -> list[Box]:

@@ -67,7 +67,9 @@ def _protocol(trial: Trial, facts: EvaluationFacts, reference: EvaluationFacts |
 
 def _failure(plan: Plan, trial: Trial, store: Store) -> dict[str, Any]:
     """Status and reason of the first stage of the trial that failed."""
-    for key in (*trial.making, trial.evaluation):
+    making = [plan.stages[key] for key in trial.making]
+    keys = [key for stage in making for key in (*stage.parents.values(), stage.key)]  # with shards of sets
+    for key in (*keys, trial.evaluation):
         failure = store.failure(key)
         if failure is not None:
             status = failure["status"] if failure["status"] in get_args(Status) else "failed"

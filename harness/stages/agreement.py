@@ -79,7 +79,7 @@ def _compared_detectors(student: nn.Module, teacher: Backbone, images: Tensor, b
 @functools.lru_cache(maxsize=1)
 def probe_images(store: Store, key: str) -> Tensor:
     """The images of a synthesis, (n, C, H, W) in normalized space; read once per process."""
-    return store.tensors(key)["images"]
+    return store.images(key)["images"]
 
 
 def _batches(images: Tensor, batch_size: int) -> Iterator[Batch]:

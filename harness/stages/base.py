@@ -24,8 +24,18 @@ if TYPE_CHECKING:
     from backbones import Backbone
 
 Kind = str
-"""Name of a registered stage kind: `synthesize`, `train`, `quantize`, `evaluate`, `agree`, or a plug-in's."""
+"""Name of a registered stage kind: `synthesize`, `train`, `quantize`, `evaluate`, or a plug-in's."""
 Status = Literal["done", "cached", "failed", "out_of_memory", "stopped", "skipped"]
+
+
+@dataclass(frozen=True)
+class Way:
+    """Stages that only lead to others, such as the links of a training: dropped once those stand."""
+
+    goals: tuple[Stage, ...]
+    """What they lead to; nobody else needs them once all of these are made."""
+    keys: tuple[str, ...]
+    """Keys of the stages."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,8 @@ class Stage:
     key: str
     after: tuple[str, ...] = ()
     """Keys that must be there first although they do not enter the answer."""
+    ways: tuple[Way, ...] = ()
+    """The ways that it lies on, and those that end with it."""
 
     @property
     def awaited(self) -> tuple[str, ...]:
@@ -78,6 +90,8 @@ class Artifact:
 
     tensors: Mapping[str, Tensor]
     facts: Facts
+    images: Mapping[str, Tensor] | None = None
+    """A set of images beside them, which lies apart."""
 
 
 class Watch(Protocol):

@@ -247,10 +247,15 @@ class EvaluationFacts(Facts):
 
 
 def write_artifact(
-    store: Store, key: str, tensors: Mapping[str, Tensor], facts: Facts, **head: str | float
+    store: Store,
+    key: str,
+    tensors: Mapping[str, Tensor],
+    facts: Facts,
+    images: Mapping[str, Tensor] | None = None,
+    **head: str | float,
 ) -> None:
     """Publish what a stage made; `head` is what a person reads first in the file, and no fact."""
-    store.write(key, tensors, {**head, "facts": facts.to_json()})
+    store.write(key, tensors, {**head, "facts": facts.to_json()}, images)
 
 
 def read_facts(store: Store, key: str, kind: type[AnyFacts]) -> AnyFacts:

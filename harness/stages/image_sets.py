@@ -3,6 +3,8 @@
 images, labels     the set
 memory.NAME        what the next set of the student starts from beside it, where there may be one
 set_generator      where the set left its random numbers, likewise
+
+They are all there is of a stage that makes a set alone, and lie apart from a training or a student.
 """
 
 from __future__ import annotations
@@ -37,12 +39,16 @@ class StoredSet:
     @classmethod
     def read(cls, store: Store, key: str, device: torch.device) -> StoredSet:
         """The set of the artifact `key`, its images on the device; raises ArtifactError."""
-        stored = store.tensors(key)
+        stored = store.images(key)
         memory = {n.removeprefix(_MEMORY): value for n, value in stored.items() if n.startswith(_MEMORY)}
         made = SyntheticImages(stored["images"].to(device), stored["labels"].to(device), memory=memory)
-        facts = images_facts(store, key)
-        cost = facts.cost.without(*TRAINING_COSTS)
-        return cls(made, dataclasses.replace(facts, cost=cost), stored.get(_GENERATOR))
+        return cls(made, set_facts(store, key), stored.get(_GENERATOR))
+
+
+def set_facts(store: Store, key: str) -> SynthesisFacts:
+    """What is known of the set of the artifact `key`, without the cost of any training in it."""
+    facts = images_facts(store, key)
+    return dataclasses.replace(facts, cost=facts.cost.without(*TRAINING_COSTS))
 
 
 def set_tensors(made: SyntheticImages, generator: Generator | None = None) -> dict[str, Tensor]:

@@ -62,6 +62,7 @@ class UnknownKind(ValueError):
 
 
 _BUILT_IN = (
+    StageKind("shard", synthesize, SynthesisFacts),
     StageKind("synthesize", synthesize, SynthesisFacts),
     StageKind("train", quantize, TrainingFacts, divides=_trains),
     StageKind("quantize", quantize, StudentFacts, divides=_trains),

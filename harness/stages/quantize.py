@@ -52,6 +52,8 @@ class _Made:
     tensors: dict[str, Tensor]
     images: SyntheticImages | None = None
     """None where it made none."""
+    stored: dict[str, Tensor] | None = None
+    """The set that is stored apart; None where another stage's is the last."""
     epoch: int = 0
     """Epoch that the set was made for."""
     synthesis_seconds: float = 0.0
@@ -90,12 +92,12 @@ class _Work:
             made_for=self.images.facts.epoch if self.images else 0,
         )
         tensors = self._student(source, attempt)
+        made, stored = source.latest if source.has_made_some else None, None
         # No plan can tell whether an engine that cannot be cut asks for further sets: it keeps its last.
         if source.has_made_some or not isinstance(self.engine, TrainingEngine):
             assert source.latest is not None
-            tensors |= set_tensors(source.latest, generator)
-        made = source.latest if source.has_made_some else None
-        return _Made(tensors, made, source.made_for, source.seconds)
+            stored = set_tensors(source.latest, generator)
+        return _Made(tensors, made, stored, source.made_for, source.seconds)
 
     def _student(self, source: ImageSource, attempt: int) -> dict[str, Tensor]:
         task = QuantizationTask(
@@ -153,7 +155,7 @@ def quantize(stage: Stage, context: RunContext, store: Store, progress: StagePro
     if "until" not in stage.settings:
         known = {field.name: getattr(facts, field.name) for field in fields(facts)}
         facts = StudentFacts(**known, recipe=work.recipe)
-    return Artifact(made.tensors, facts)
+    return Artifact(made.tensors, facts, made.stored)
 
 
 def _with_images(facts: TrainingFacts, made: _Made, parent: SynthesisFacts | None) -> TrainingFacts:

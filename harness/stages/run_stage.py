@@ -19,6 +19,7 @@ from harness.stages.kinds import get_kind, is_made, load_kinds
 from harness.stages.memory import is_out_of_memory, within_memory
 from harness.stages.precision import EXACT, computing
 from harness.stages.progress import StageProgress, StageStopped, StageTimedOut
+from harness.stages.superseded import drop_what_led_to, is_superseded
 from harness.store import Store, open_store
 from methods.registry import load_entry_points, load_plugin
 
@@ -34,21 +35,22 @@ def run_stage(
     on_report: Callable[[], None] = lambda: None,
     limit: float | None = None,
 ) -> StageResult:
-    """Make the stage's artifact unless it is there. Never raises on failure: the result says why.
+    """Make the stage's artifact unless it is there, or what it leads to is.
 
+    Never raises on failure: the result says why.
     `on_report` is called after every report of a watched stage. A stage that is slower than `limit` seconds
     ends when it next says how far it is.
     """
     store = open_store(context.store).create()
     with store.claim(stage.key, {**dataclasses.asdict(context.claimant), "since": time.time()}):
-        if is_made(stage, store):
+        if is_made(stage, store) or is_superseded(stage, store):
             return StageResult(stage.key, "cached")
         start = time.perf_counter()  # waiting for another process is no part of it
         try:
             artifact = _made(stage, context, store, StageProgress(store, stage.key, on_report, limit))
             seconds = time.perf_counter() - start
             head: dict[str, str | float] = {"kind": stage.kind, "label": stage.label, "seconds": seconds}
-            write_artifact(store, stage.key, artifact.tensors, artifact.facts, **head)
+            write_artifact(store, stage.key, artifact.tensors, artifact.facts, artifact.images, **head)
         except StageStopped as stop:
             return StageResult(stage.key, "stopped", time.perf_counter() - start, str(stop))
         except Exception as error:  # whatever goes wrong in one trial becomes its row
@@ -56,6 +58,7 @@ def run_stage(
         finally:
             store.clear_progress(stage.key)
         store.clear_failure(stage.key)
+        drop_what_led_to(stage, store)
         return StageResult(stage.key, "done", seconds)
 
 

@@ -6,6 +6,7 @@ counts as not done. Knows nothing about what a stage does.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+_DATA, _IMAGES = "data.safetensors", "images.safetensors"
+"""What a stage made, and a set of images that is read apart from it."""
+
 
 @dataclass(frozen=True)
 class ArtifactFolder:
@@ -38,17 +42,48 @@ class ArtifactFolder:
 
     root: Path
 
-    def write(self, key: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    def write(
+        self,
+        key: str,
+        tensors: Mapping[str, Tensor],
+        meta: Mapping[str, Any],
+        images: Mapping[str, Tensor] | None = None,
+    ) -> None:
         """Publish an artifact whole or not at all; an older one under the same key is replaced."""
         partial = self.root / "partial" / f"{key}-{uuid.uuid4().hex}"
         partial.mkdir(parents=True)
         try:
-            _fill(partial, tensors, dict(meta))
+            _fill(partial, tensors, dict(meta), images)
             self._publish(partial, key)
         finally:
             for leftover in (self.root / "partial").glob("old-*"):
                 shutil.rmtree(leftover, ignore_errors=True)
             shutil.rmtree(partial, ignore_errors=True)
+
+    def remove(self, key: str) -> int:
+        """Remove an artifact, at once for every reader; the bytes that are free now."""
+        freed = self.size(key)
+        gone = self.root / "partial" / f"old-{uuid.uuid4().hex}"
+        gone.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self._folder(key), gone)
+        shutil.rmtree(gone, ignore_errors=True)
+        return freed
+
+    def size(self, key: str) -> int:
+        """Bytes of an artifact's files; 0 where there is none."""
+        return _bytes_in(self._folder(key))
+
+    def made_at(self, key: str) -> float:
+        """When an artifact was written, seconds since the epoch; 0 where there is none."""
+        with contextlib.suppress(OSError):
+            return self._folder(key).stat().st_mtime
+        return 0.0
+
+    def stored_keys(self) -> list[str]:
+        """Keys of all artifacts, whole or not."""
+        folder = self.root / "artifacts"
+        return sorted(os.listdir(folder)) if folder.is_dir() else []
 
     def meta(self, key: str) -> dict[str, Any]:
         """The artifact's description; raises ArtifactError when absent, Damaged when torn or altered."""
@@ -56,11 +91,12 @@ class ArtifactFolder:
         return description
 
     def tensors(self, key: str) -> dict[str, Tensor]:
-        """The artifact's tensors, on the CPU; raises as `verify` does."""
-        from safetensors.torch import load_file
+        """The artifact's tensors, on the CPU; raises as `verify` does, and reads no images beside them."""
+        return self._loaded(key, _DATA)
 
-        self.verify(key)
-        return load_file(self._folder(key) / "data.safetensors")
+    def images(self, key: str) -> dict[str, Tensor]:
+        """The images that lie beside the tensors, or the tensors; raises as `verify` does."""
+        return self._loaded(key, _IMAGES if _IMAGES in _checksums(self._body(key)) else _DATA)
 
     def arrays(self, key: str, prefix: str) -> dict[str, np.ndarray]:
         """Those of the artifact's tensors whose names begin so, without loading torch; raises as `verify`."""
@@ -74,9 +110,8 @@ class ArtifactFolder:
     def verify(self, key: str) -> dict[str, Any]:
         """The description of an artifact that is whole; raises ArtifactError when absent, else Damaged."""
         body = self._body(key)
-        data = self._folder(key) / "data.safetensors"
-        if not data.is_file() or _sha256(data) != body["data_sha256"]:
-            raise Damaged.at(data)
+        for name in _checksums(body):
+            self._verified(key, name, body)
         description: dict[str, Any] = body["meta"]
         return description
 
@@ -157,6 +192,18 @@ class ArtifactFolder:
     def _claim(self, key: str) -> Path:
         return self.root / "claims" / f"{key}.lock"
 
+    def _loaded(self, key: str, name: str) -> dict[str, Tensor]:
+        from safetensors.torch import load_file
+
+        return load_file(self._verified(key, name, self._body(key)))
+
+    def _verified(self, key: str, name: str, body: Mapping[str, Any]) -> Path:
+        """A file of the artifact; raises Damaged unless it is as it was written."""
+        path = self._folder(key) / name
+        if not path.is_file() or _sha256(path) != _checksums(body)[name]:
+            raise Damaged.at(path)
+        return path
+
     def _body(self, key: str) -> dict[str, Any]:
         path = self._folder(key) / "meta.json"
         try:
@@ -174,14 +221,33 @@ class ArtifactFolder:
         return body
 
 
-def _fill(folder: Path, tensors: Mapping[str, Tensor], meta: dict[str, Any]) -> None:
-    """Write both files of an artifact, the description with the checksums of both."""
+def _fill(
+    folder: Path, tensors: Mapping[str, Tensor], meta: dict[str, Any], images: Mapping[str, Tensor] | None
+) -> None:
+    """Write the files of an artifact, the description with the checksums of all."""
+    body = {"meta": meta, "data_sha256": _save(tensors, folder / _DATA), "meta_sha256": _digest(meta)}
+    if images is not None:
+        body["images_sha256"] = _save(images, folder / _IMAGES)
+    write_text(folder / "meta.json", json.dumps(body, indent=1, sort_keys=True))
+
+
+def _save(tensors: Mapping[str, Tensor], path: Path) -> str:
+    """Write the tensors; the file's checksum."""
     from safetensors.torch import save_file
 
-    data = folder / "data.safetensors"
-    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, data)
-    body = {"meta": meta, "data_sha256": _sha256(data), "meta_sha256": _digest(meta)}
-    write_text(folder / "meta.json", json.dumps(body, indent=1, sort_keys=True))
+    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
+    return _sha256(path)
+
+
+def _checksums(body: Mapping[str, Any]) -> dict[str, Any]:
+    """File of tensors -> its checksum, of those that an artifact has."""
+    images = {_IMAGES: body["images_sha256"]} if "images_sha256" in body else {}
+    return {_DATA: body["data_sha256"], **images}
+
+
+def _bytes_in(folder: Path) -> int:
+    """Bytes of the files in a folder; 0 where there is none."""
+    return sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
 
 
 def _sha256(path: Path) -> str:

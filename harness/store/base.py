@@ -15,14 +15,23 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from harness.store.uses import StoredPlan
+
 
 class Artifacts(Protocol):
     """Finished stages by content key, why others gave nothing, and who makes which."""
 
-    def write(self, key: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    def write(
+        self,
+        key: str,
+        tensors: Mapping[str, Tensor],
+        meta: Mapping[str, Any],
+        images: Mapping[str, Tensor] | None = None,
+    ) -> None:
         """Publish an artifact whole or not at all; an older one under the same key is replaced.
 
-        `meta` holds plain JSON values; raises TypeError for any other.
+        `meta` holds plain JSON values; raises TypeError for any other. `images` lie apart: whoever reads the
+        tensors does not read them.
         """
         ...
 
@@ -36,6 +45,10 @@ class Artifacts(Protocol):
 
     def arrays(self, key: str, prefix: str) -> dict[str, np.ndarray]:
         """Those of the artifact's tensors whose names begin so, without loading torch; raises as `verify`."""
+        ...
+
+    def images(self, key: str) -> dict[str, Tensor]:
+        """The images that were written apart, or where none were the tensors; raises as `verify` does."""
         ...
 
     def verify(self, key: str) -> dict[str, Any]:
@@ -55,6 +68,22 @@ class Artifacts(Protocol):
 
     def place(self, key: str) -> Path:
         """Where the artifact lies or would lie, for a person who has to look at it or delete it."""
+        ...
+
+    def remove(self, key: str) -> int:
+        """Remove an artifact, at once for every reader; the bytes that are free now."""
+        ...
+
+    def size(self, key: str) -> int:
+        """Bytes of an artifact's files; 0 where there is none."""
+        ...
+
+    def stored_keys(self) -> list[str]:
+        """Keys of all artifacts, whole or not."""
+        ...
+
+    def made_at(self, key: str) -> float:
+        """When an artifact was written, seconds since the epoch; 0 where there is none."""
         ...
 
     def write_failure(self, key: str, failure: Mapping[str, Any], traceback: str = "") -> None:
@@ -136,7 +165,30 @@ class Timings(Protocol):
         ...
 
 
-class Store(Artifacts, Signals, Timings, Protocol):
+class Uses(Protocol):
+    """Who works with a store, and what runs that began on it want of it."""
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Work with the store inside the block: nobody else removes anything; waits while somebody does.
+
+        Nothing happens where the store cannot be written.
+        """
+        ...
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Be the only one inside the block; raises UsageError while others work with the store."""
+        ...
+
+    def write_plan(self, plan: StoredPlan) -> None:
+        """Remember a run's plan; the same one again is young again."""
+        ...
+
+    def plans(self) -> list[StoredPlan]:
+        """Plans of all runs that began on the store and lacked something, as far as they can be read."""
+        ...
+
+
+class Store(Artifacts, Signals, Timings, Uses, Protocol):
     """Everything that outlives a process."""
 
     @property

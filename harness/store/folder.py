@@ -1,6 +1,8 @@
 """The store in a folder, on a disk that all processes of a run share.
 
 STORE/artifacts/<key>/{meta.json, data.safetensors}    finished stages
+STORE/artifacts/<key>/images.safetensors               the set of a stage that made one beside a student
+STORE/artifacts/<key>.sample/                          a few images of a set that was dropped
 STORE/failures/<key>.json                              why a stage gave nothing when it last ran
 STORE/failures/<key>.txt                               the traceback that belongs to it
 STORE/claims/<key>.lock                                locked by the process that makes the artifact
@@ -8,6 +10,8 @@ STORE/partial/                                         artifacts that are being 
 STORE/progress/<key>.json                              how far a running stage is
 STORE/reports/<key>.json                               what a watched stage scored on the way
 STORE/reports/<key>.stop                               somebody asks that stage to stop
+STORE/plans/<digest>.json                              what a run wants, for who makes room
+STORE/claims/store.lock                                shared by all that work with the store
 STORE/timings.json                                     seconds that stages took, for estimates
 STORE/mlflow.db                                        written by `results.tracking`
 STORE/pictures/SUITE/                                  written by `harness.reporting.detection_pictures`
@@ -23,12 +27,13 @@ from harness.store.artifacts import ArtifactFolder
 from harness.store.files import store_faults
 from harness.store.signals import SignalFolder
 from harness.store.timings import TimingsFile
+from harness.store.uses import UsesFolder
 
 _FOLDERS = ("artifacts", "failures", "claims", "progress", "reports", "partial")
 
 
 @dataclass(frozen=True)
-class FolderStore(ArtifactFolder, SignalFolder, TimingsFile):
+class FolderStore(ArtifactFolder, SignalFolder, TimingsFile, UsesFolder):
     """Implements `harness.store.base.Store` under one absolute path; equal where the path is."""
 
     def create(self) -> FolderStore:

@@ -83,8 +83,8 @@ def tune_method(
     """
     prepared = prepare(request, options)
     _check_teacher(prepared, scheduler, console)
-    _make_parents(prepared, scheduler, console)
-    with Owners(prepared.context.store) as owners:
+    with open_store(prepared.context.store).in_use(), Owners(prepared.context.store) as owners:
+        _make_parents(prepared, scheduler, console)
         study = prepared.open_study()
         before = len(studies.ended(study))
         _queue(prepared, study, owners, console)

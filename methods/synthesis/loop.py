@@ -105,32 +105,47 @@ class ImageOptimizer(Synthesizer):
     """The `Objective` that every batch gets its own of."""
 
     def synthesize(self, task: SynthesisTask) -> SyntheticImages:
-        """Optimise `config.images` images, `config.batch_size` at a time. Raises SynthesisFailed."""
+        """Optimise `config.images` images, `config.batch_size` at a time, or the batches of the task.
+
+        Raises SynthesisFailed.
+        """
         import torch
 
         teacher = task.teacher
         sizes = _batch_sizes(self.config.images, self.config.batch_size)
-        total = len(sizes) * self.config.iterations
+        seeds = [_draw_seed(task.generator) for _ in sizes]
+        batches = range(len(sizes)) if task.batches is None else task.batches
+        total = len(batches) * self.config.iterations
         made, labels, final = [], [], []
         watch = GradientWatch(self.config.iterations)
-        for done, size in enumerate(sizes):
-            own = torch.Generator().manual_seed(_draw_seed(task.generator))
-            drawn = teacher.guidance.draw(size, generator=own).to(teacher.device)
+        for done, batch in enumerate(batches):
+            own = torch.Generator().manual_seed(seeds[batch])
+            drawn = teacher.guidance.draw(sizes[batch], generator=own).to(teacher.device)
             objective = self.Objective(self.config, Batch(teacher, drawn, own, task.student, task.epoch))
-            start = self.start(done, size, teacher, generator=own)
+            start = self.start(batch, sizes[batch], teacher, generator=own)
             counted = _counted(task.progress, done * self.config.iterations, total)
             images, losses = optimize(
                 start,
                 objective,
                 self.config.iterations,
                 report=counted,
-                watch=watch if done == 0 else None,  # the batches of a set are alike, and a look costs time
+                watch=watch if batch == 0 else None,  # the batches of a set are alike, and a look costs time
             )
             made.append(images)
             labels.append(drawn)
             final.append(losses)
         means = {name: sum(losses[name] for losses in final) / len(final) for name in final[0]}
         return SyntheticImages(torch.cat(made), torch.cat(labels), means, watch.shares())
+
+    @property
+    def batches(self) -> int:
+        """Number of batches, each from random numbers of its own."""
+        return len(_batch_sizes(self.config.images, self.config.batch_size))
+
+    def steps_at(self, epoch: int) -> int:
+        """Optimisation steps of one batch."""
+        steps: int = self.config.iterations
+        return steps
 
     def start(self, batch: int, size: int, teacher: Backbone, *, generator: Generator) -> Tensor:
         """What batch number `batch` (B, C, H, W) is optimised from. Here N(0, 1)."""

@@ -88,9 +88,33 @@ def check_synthesis(method: Method, family: str, *, overrides: Mapping[str, Any]
             method.data_use != "none" or not torch.equal(made.images, different.images),
             f"{name}: another seed gives the same images",
         )
+    _check_batches(name, method.synthesizer, overrides or {}, teacher)
     if len(first) > 1:
         moved = not torch.equal(first[0].images, first[1].images)
         require(moved, f"{name}: a later set, made with the student, is the first again")
+
+
+def _check_batches(
+    name: str, kind: type[Synthesizer], overrides: Mapping[str, Any], teacher: Backbone
+) -> None:
+    """A set that can be divided is the same when its batches are made one by one."""
+    if not {"images", "batch_size"} <= {field.name for field in dataclasses.fields(kind.Config)}:
+        return
+    config = configure(kind.Config, "smoke", {**overrides, "images": 5, "batch_size": 2})
+    if kind(config).batches == 1:
+        return
+
+    def made(batches: range | None) -> SyntheticImages:
+        student = disturbed(teacher) if kind.needs_student else None
+        task = SynthesisTask(teacher, seeded(), ProgressCheck(name), student, batches=batches)
+        return kind(config).synthesize(task)
+
+    whole, parts = made(None), [made(range(i, i + 1)) for i in range(kind(config).batches)]
+    same = equal(
+        [whole.images, whole.labels],
+        [torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts])],
+    )
+    require(same, f"{name}: batches that are made alone are others than in the whole set")
 
 
 def _sets(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -12,8 +13,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from harness.errors import ArtifactError
+from harness.errors import ArtifactError, UsageError
 from harness.store import Store, open_store
+from harness.store.uses import StoredPlan
 
 STORES = {"folder": open_store}
 """Name -> what opens a store at a path. Another implementation is one more entry."""
@@ -38,6 +40,18 @@ def test_an_artifact_comes_back_as_written(store, opened):
         assert one.holds("k")
         assert not one.is_damaged("k")
         assert one.verify("k") == {"label": "x", "n": 3}
+
+
+def test_images_lie_apart_from_the_tensors_beside_them(store):
+    images, student = {"images": torch.zeros(3)}, {"student.a": torch.ones(2)}
+    store.write("both", student, {"n": 1}, images)
+    store.write("set", images, {})
+    assert store.tensors("both").keys() == student.keys()
+    assert store.images("both").keys() == images.keys()
+    assert store.images("set").keys() == store.tensors("set").keys() == images.keys()
+    assert store.verify("both") == {"n": 1}
+    store.write("both", student, {"n": 2})
+    assert store.images("both").keys() == student.keys()
 
 
 def test_slices_and_views_are_stored_as_they_look(store):
@@ -176,3 +190,38 @@ def test_a_claim_of_a_killed_process_is_free_at_once(store):
         os.kill(process, signal.SIGKILL)
         with store.claim("k", {}):
             assert store.failure("k") is None
+
+
+def test_what_is_removed_is_gone_at_once_and_its_room_is_told(store, opened):
+    store.write("k", {"a": torch.zeros(250)}, {"n": 1}, {"images": torch.zeros(250)})
+    store.write("other", {}, {})
+    assert store.stored_keys() == ["k", "other"]
+    assert store.made_at("k") == pytest.approx(time.time(), abs=60)
+    size = store.size("k")
+    assert size > 2 * 250 * 4
+    assert opened().remove("k") == size
+    assert not store.holds("k")
+    assert store.stored_keys() == ["other"]
+    assert (store.size("k"), store.made_at("k"), store.remove("k")) == (0, 0, 0)
+
+
+def test_plans_are_remembered_and_the_same_one_again_replaces_itself(store, opened):
+    plan = StoredPlan("mine", ["a", "b"], {"a": ["b"], "b": []})
+    store.write_plan(plan)
+    opened().write_plan(dataclasses.replace(plan, finished=True))
+    store.write_plan(StoredPlan("yours", ["c"], {"c": []}))
+    found = {one.suite: dataclasses.replace(one, begun_at=0.0) for one in store.plans()}
+    assert found == {
+        "mine": dataclasses.replace(plan, finished=True),
+        "yours": StoredPlan("yours", ["c"], {"c": []}),
+    }
+    assert len(store.plans()) == 2
+
+
+def test_who_makes_room_is_alone_with_the_store(store, opened):
+    with store.in_use(), opened().in_use(), pytest.raises(UsageError, match="in use"), opened().alone():
+        pass
+    with store.alone(), pytest.raises(UsageError, match="in use"), opened().alone():
+        pass
+    with store.alone():
+        pass

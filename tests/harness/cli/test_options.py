@@ -21,7 +21,19 @@ from harness.cli.tracking import Tracking
 from harness.planning.request import Machine, Places, Request, Rows, option
 
 SHARED = (Rows, Places, Machine)
-VERBS = ("run", "tune", "plan", "list", "leaderboard", "synthesize", "analyze", "ui", "schema", "doctor")
+VERBS = (
+    "run",
+    "tune",
+    "plan",
+    "list",
+    "leaderboard",
+    "synthesize",
+    "analyze",
+    "store",
+    "ui",
+    "schema",
+    "doctor",
+)
 
 
 def command_of(*kinds: type, **choices):

@@ -144,6 +144,17 @@ def test_a_failed_trial_is_a_row_with_its_reason_and_status_1(run):
     assert rows["planted_blank"]["status"] == "ok"
 
 
+def test_room_is_made_around_what_a_run_that_failed_would_make_again(run):
+    methods = "planted_broken, planted_blank"
+    _, store = run(methods)
+    before = run(methods)[0].stdout.split("stages run")[0].splitlines()[-1]
+    made = len(store.stored_keys())
+    pruned = invoke("store", "prune", "--older-than", "0h", "--store", str(store.root))
+    assert pruned.stdout.endswith("stay: unfinished runs of planted need them\n")
+    assert 0 < len(store.stored_keys()) < made
+    assert run(methods)[0].stdout.split("stages run")[0].splitlines()[-1] == before
+
+
 def test_a_collapse_is_tried_with_the_next_seed_then_told(run):
     run("planted_collapsing, planted_collapsing_once")
     rows = rows_of(run, "planted_collapsing, planted_collapsing_once")

@@ -6,11 +6,16 @@ import dataclasses
 
 import pytest
 
-from harness.planning import making
+from harness.planning import making, stage_builder
 from harness.planning.making import link_ends
 from harness.planning.plan import Plan
+from harness.planning.stage_builder import shards_of
 from harness.suites.changes import with_assignments
 from harness.suites.draft import Draft
+from methods.maskaq import MaskaqConfig
+from methods.psaq_vit_v2 import PsaqVitV2Config
+from methods.registry import get_method
+from methods.synthesis.generator_training import GeneratorConfig
 from tests.harness.planning.test_expansion import SUITE, plan_of
 
 
@@ -84,3 +89,31 @@ def test_where_links_end_enters_no_key_of_what_comes_after(monkeypatch):
     ]  # with psaq_ptq, which does not train
     trained = next(t for t in cut.trials if (t.method, t.engine) == ("gaussian_noise", "lsq_qat"))
     assert len(trained.training) == 5
+
+
+def test_a_large_set_is_joined_from_shards_whose_size_enters_no_key_of_what_comes_after(monkeypatch):
+    assignments = ("maskaq.refresh_every=1", "lsq_qat.epochs=2", "maskaq.images=10", "maskaq.batch_size=4")
+    whole = plan_with(*assignments)
+    assert not any(stage.kind == "shard" for stage in whole.stages.values())
+    steps = next(t for t in whole.trials if t.method == "maskaq").settings["synthesizer"]["iterations"]
+    monkeypatch.setattr(stage_builder, "STEPS_PER_SHARD", 2 * steps)
+    divided = plan_with(*assignments)
+    assert [t.trial for t in divided.trials] == [t.trial for t in whole.trials]
+    trial = next(t for t in divided.trials if t.method == "maskaq")
+    first, _, later, _ = (divided.stages[key] for key in trial.making)
+    for made in (first, later):
+        parts = [divided.stages[key] for role, key in made.parents.items() if role.startswith("shard")]
+        assert [part.settings["batches"] for part in parts] == [[0, 2], [2, 3]]
+    assert {role for role in later.parents if not role.startswith("shard")} == {"images"}
+    assert {*parts[0].parents} == {"images", "training"}
+
+
+def test_a_shard_is_as_much_work_as_the_steps_of_its_batches():
+    paper = get_method("maskaq").synthesizer(MaskaqConfig())
+    shards = shards_of(paper, 0)
+    assert len(shards) == 125
+    assert (shards[0], shards[-1]) == (range(0, 5), range(620, 625))
+    steps = get_method("psaq_vit_v2").synthesizer(PsaqVitV2Config())
+    assert len(shards_of(steps, 0)) == 16
+    assert shards_of(steps, 10) == []
+    assert shards_of(get_method("gdfq").synthesizer(GeneratorConfig()), 0) == []

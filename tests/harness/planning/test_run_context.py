@@ -20,7 +20,8 @@ from harness.planning.run_context import (
     run_context,
     threads_for,
 )
-from harness.stages.base import RunContext
+from harness.stages.base import RunContext, Stage
+from harness.stages.synthesize import SHARD
 from harness.store import open_store
 from harness.suites.locations import Locations
 
@@ -186,3 +187,15 @@ def test_threads_follow_what_is_missing_and_the_gpus(
     plan = Plan(None, (*trials, SimpleNamespace(making=())), {})
     context = RunContext(tmp_path, device=device, gpus_per_trial=gpus)
     assert threads_for(plan, store, context) == threads
+
+
+def test_a_set_takes_as_many_threads_as_it_has_shards_to_make(monkeypatch, tmp_path):
+    monkeypatch.setattr(run_contexts, "cores", lambda: 16)
+    store = open_store(tmp_path)
+    shards = {f"{SHARD}{n}": f"shard{n}" for n in range(5)}
+    joined = Stage("synthesize", "a set", {}, shards, "set")
+    plan = Plan(None, (SimpleNamespace(making=("set", "student"), evaluation="score"),), {"set": joined})
+    store.place("shard0").mkdir(parents=True)
+    assert threads_for(plan, store, RunContext(tmp_path)) == 4
+    store.place("set").mkdir()
+    assert threads_for(plan, store, RunContext(tmp_path)) == 16

@@ -26,8 +26,8 @@ from tests.harness import fake_stages
 from tests.harness.stages.test_facts import SCORE
 
 
-def test_the_five_kinds_are_there_before_outsiders():
-    assert kind_names()[:5] == ["synthesize", "train", "quantize", "evaluate", "agree"]
+def test_the_six_kinds_are_there_before_outsiders():
+    assert kind_names()[:6] == ["shard", "synthesize", "train", "quantize", "evaluate", "agree"]
 
 
 @pytest.mark.parametrize("name", kind_names())

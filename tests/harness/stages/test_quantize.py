@@ -33,9 +33,10 @@ def test_a_student_of_stored_images_takes_over_what_is_known_of_them(bench):
 def test_images_that_a_student_shapes_lie_apart_where_the_plan_knows_when_they_are_made(bench, engine, apart):
     making = bench.making("maskaq", engine)
     stage = making.student
-    facts, stored = student_facts(bench.store, stage.key), bench.store.tensors(making.images.key)
+    facts, stored = student_facts(bench.store, stage.key), bench.store.images(making.images.key)
     assert list(stage.parents) == ["images"]
-    assert ("images" in bench.store.tensors(stage.key)) == (not apart)
+    assert all(name.startswith("student.") for name in bench.store.tensors(stage.key))
+    assert ("images" in bench.store.images(stage.key)) == (not apart)
     assert stored["images"].shape[0] == stored["labels"].shape[0] == facts.synthetic_images > 0
     assert facts.final_losses
     assert set(facts.gradient_shares.shares) == set(facts.final_losses)

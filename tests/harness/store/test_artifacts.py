@@ -40,6 +40,15 @@ def test_damage_is_noticed_until_the_artifact_is_written_again(store, name, dama
     assert store.holds("k")
 
 
+def test_lost_images_are_damage_that_who_reads_the_tensors_does_not_meet(store):
+    store.write("k", {"a": torch.ones(1)}, {}, {"images": torch.ones(1)})
+    (store.root / "artifacts" / "k" / "images.safetensors").unlink()
+    assert store.is_damaged("k")
+    assert store.tensors("k")["a"].tolist() == [1]
+    with pytest.raises(Damaged, match=r"images\.safetensors"):
+        store.images("k")
+
+
 def test_a_lost_file_is_damage(store):
     store.write("k", {"a": torch.ones(1)}, {})
     (store.root / "artifacts" / "k" / "data.safetensors").unlink()
