@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
 from harness.execution.progress_view import RunView
-from harness.execution.schedulers.base import Scheduler, Work
+from harness.execution.schedulers.base import Event, Scheduler, Work
 from harness.planning.plan import missing_for
 from harness.planning.run_context import cores
 from harness.stages.base import RunContext, Stage, StageResult
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+@dataclass(frozen=True)
+class Gate:
+    """What has to be known before a student is worked on."""
+
+    keys: frozenset[str]
+    """Stages after which it is known."""
+    check: Callable[[], None]
+    """Called once, when all of them have ended; raises where the run must not go on."""
+
+
 def ensure(
     stages: Sequence[Stage],
     context: RunContext,
@@ -26,12 +37,12 @@ def ensure(
     console: Console,
     *,
     cached: int = 0,
-    later: Sequence[Stage] = (),
+    gate: Gate | None = None,
 ) -> dict[str, StageResult]:
     """Run those stages that the store lacks; how each of them ended, by key.
 
-    The scheduler is used only if there are any. The view counts `cached` further stages as there already, and
-    `later` ones as waiting.
+    The scheduler is used only if there are any. The view counts `cached` further stages as there already.
+    With a `gate` those stages that nobody trains in run at first; see `Gate`.
     """
     missing = [stage for stage in stages if not is_made(stage, store)]
     if not missing:
@@ -40,7 +51,7 @@ def ensure(
     slots = max(1, cores() // context.threads)
     for stage in missing:
         store.clear_progress(stage.key)  # left by a process that was killed; one that lives says it anew
-    view = RunView(missing, cached + len(stages) - len(missing), store, slots, console, context, later=later)
+    view = RunView(missing, cached + len(stages) - len(missing), store, slots, console, context)
     with view:
         try:
             work = Work(
@@ -51,9 +62,36 @@ def ensure(
                 on_notice=view.say,
                 on_device=view.on_device,
             )
-            return scheduler.run(work)
+            return scheduler.run(work if gate is None else _gated(work, gate))
         finally:
             store.add_timings(view.time_left.seen)
+
+
+def _gated(work: Work, gate: Gate) -> Work:
+    """The same work, of which nothing is given to the scheduler but what the gate waits for and first images.
+
+    The rest follows when the gate was checked. What its check raises ends the scheduler's run.
+    """
+    waited_for = [stage for stage in work.stages if stage.key in gate.keys]
+    beside = [stage for stage in work.stages if stage.kind == "synthesize" and not stage.parents]
+    given = {stage.key for stage in (*waited_for, *beside)}
+    rest = [stage for stage in work.stages if stage.key not in given]
+    left = {stage.key for stage in waited_for}
+
+    def on_event(event: Event) -> None:
+        work.on_event(event)
+        if event.kind == "ended" and event.stage.key in left:
+            left.remove(event.stage.key)
+            if not left:
+                gate.check()
+
+    def refill() -> Sequence[Stage]:
+        if left:
+            return ()
+        more, rest[:] = list(rest), []
+        return more or work.refill()
+
+    return replace(work, stages=[*waited_for, *beside], on_event=on_event, refill=refill)
 
 
 def say_damaged(missing: Sequence[Stage], store: Store, console: Console) -> None:

@@ -58,14 +58,12 @@ class RunView:
         console: Console,
         context: RunContext,
         *,
-        later: Sequence[Stage] = (),
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`later` stages are waiting for another view; they count in the title and in the time left."""
         self._store = store
         self._claimant = context.claimant
         self._console = console
-        self._total = len(stages) + len(later)
+        self._total = len(stages)
         self._cached = cached
         self._ended: Counter[Status] = Counter()
         self._running: dict[str, _Running] = {}
@@ -76,7 +74,7 @@ class RunView:
         """Guards the counts, the running stages and the estimate: the live table is drawn by a thread of its
         own. Never held while the console prints, which draws the table too."""
         self._expect: Callable[[str], TimeLeft] = lambda device: TimeLeft(
-            stages, store.timings(), slots, device, later
+            stages, store.timings(), slots, device
         )
         self.time_left = self._expect(context.device)
         self._live: Live | None = None

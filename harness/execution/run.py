@@ -1,4 +1,4 @@
-"""The story of one run: references first, the full-precision gate, then everything that is missing."""
+"""The story of one run: references and first images, the full-precision gate, then all that is missing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from backbones import SPECS
 from harness.errors import UsageError
-from harness.execution.ensure import ensure
+from harness.execution.ensure import Gate, ensure
 from harness.execution.full_precision_gate import full_precision_gate
 from harness.execution.schedulers.base import Scheduler
 from harness.planning.plan import stored_plan
@@ -56,13 +56,24 @@ def _run(session: Session, scheduler: Scheduler, console: Console, allow_fp_mism
         session.store.create()
         session.store.write_plan(stored_plan(session.plan))
     notes = list(session.notes)
+
+    def check() -> None:
+        notes.extend(_gate(session, allow_fp_mismatch))
+
     cached = len(session.plan.stages) - len(missing)
-    reference_keys = {stage.key for stage in session.plan.references().values()}
-    first = [stage for stage in missing if stage.key in reference_keys]
-    rest = [stage for stage in missing if stage.key not in reference_keys]
-    ensure(first, session.context, session.store, scheduler, console, cached=cached, later=rest)
-    notes += _gate(session, allow_fp_mismatch)
-    ensure(rest, session.context, session.store, scheduler, console, cached=cached)
+    references = frozenset(stage.key for stage in session.plan.references().values())
+    gate = Gate(references & {stage.key for stage in missing}, check)
+    if not gate.keys:
+        check()
+    ensure(
+        missing,
+        session.context,
+        session.store,
+        scheduler,
+        console,
+        cached=cached,
+        gate=gate if gate.keys else None,
+    )
     records = records_of(session.plan, session.store)
     left = session.plan.missing(session.store) if missing else []
     files = [session.store.traceback_file(stage.key) for stage in left]

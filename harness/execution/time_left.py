@@ -70,13 +70,9 @@ class TimeLeft:
         timings: Mapping[str, float],
         slots: int,
         device: str,
-        later: Sequence[Stage] = (),
     ) -> None:
-        """`later` stages count, but a scheduler gets them when all `stages` have ended.
-
-        `slots` is how many stages are expected to run at once; what is seen corrects it.
-        """
-        self._open = {stage.key: stage for stage in (*stages, *later)}
+        """`slots` is how many stages are expected to run at once; what is seen corrects it."""
+        self._open = {stage.key: stage for stage in stages}
         self._names = {key: _Name(one.kind, one.timing_name(device)) for key, one in self._open.items()}
         self._counts = Counter(self._names.values())
         """How many open stages have each name."""

@@ -59,12 +59,12 @@ def making_of(
     seed: int,
     after: tuple[str, ...] = (),
 ) -> Making:
-    """The stages of one student, made by the builder; `after` are keys that all of them wait for."""
+    """The stages of one student, made by the builder; `after` are keys that all work on it waits for."""
     synthesizer = builder.synthesizer(name, engine)
     stages: list[Stage] = []
     holder = link = first = None
     if _is_alone(synthesizer):
-        holder = first = builder.synthesis(name, engine, backbone, seed, after)
+        holder = first = builder.synthesis(name, engine, backbone, seed)
         stages.append(first)
     ends = _ends(builder, name, engine, synthesizer)
     for begin, end in itertools.pairwise((0, *ends)):

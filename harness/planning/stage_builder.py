@@ -168,9 +168,7 @@ class StageBuilder:
         """The stage that scores the full-precision teacher on a split and keeps its logits."""
         return self._evaluation(backbone, f"fp32 {backbone}", {}, split)
 
-    def synthesis(
-        self, name: str, engine: str, backbone: str, seed: int, after: tuple[str, ...] = ()
-    ) -> Stage:
+    def synthesis(self, name: str, engine: str, backbone: str, seed: int) -> Stage:
         """Makes images from the teacher alone; bits and engine do not enter (an anchor's image count may)."""
         synthesizer = get_method(name).synthesizer
         assert synthesizer is not None
@@ -180,7 +178,7 @@ class StageBuilder:
             settings |= {"task": self.suite.task, "tune": self._facts("tune").digest}
             files.append(_file_of(self._facts.task_class))
         label = f"{name} {backbone} seed {seed}"
-        return self._set(self.synthesizer(name, engine), label, settings, {}, files, after, {})
+        return self._set(self.synthesizer(name, engine), label, settings, {}, files, (), {})
 
     def quantization(
         self,

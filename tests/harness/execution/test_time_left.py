@@ -54,13 +54,6 @@ def test_a_scheduler_that_leaves_ready_stages_waiting_has_no_more_slots():
     assert seconds_of(left) == 36.0
 
 
-def test_later_stages_count_but_do_not_show_what_the_scheduler_has_room_for():
-    first, later = stage("first"), [stage("b"), stage("c")]
-    left = TimeLeft([first], {one.timing_name("cpu"): 10.0 for one in (first, *later)}, 3, "cpu", later)
-    left.started(first)
-    assert seconds_of(left) == 10.0
-
-
 def test_a_late_stage_is_told_by_its_own_steps():
     one = stage("one")
     left = TimeLeft([one], {one.timing_name("cpu"): 20.0}, slots=1, device="cpu")
