@@ -5,6 +5,7 @@ Knows nothing about tables, ranks or published numbers.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections import defaultdict
@@ -27,12 +28,12 @@ class Row:
     variant: str = ""
     """What tells this row from others of the same name: `iterations=200`, `tuned`; empty if none is."""
 
-    @property
+    @functools.cached_property
     def ok(self) -> tuple[Record, ...]:
         """The seeds that have a result."""
         return tuple(record for record in self.records if record.status == "ok")
 
-    @property
+    @functools.cached_property
     def first(self) -> Record:
         """A record that speaks for the row: one with a result where there is one."""
         return (self.ok or self.records)[0]
@@ -64,6 +65,10 @@ class Row:
 
     def score(self) -> Spread | None:
         """Mean and deviation of the ranking metric; None without a finite result for every counted seed."""
+        return self._score
+
+    @functools.cached_property
+    def _score(self) -> Spread | None:
         values = [record.metrics.get(record.metric, math.nan) for record in self.ok]
         return spread(values) if values and all(map(math.isfinite, values)) else None
 
