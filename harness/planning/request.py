@@ -131,7 +131,7 @@ class Machine:
     ship_code: bool = option(
         False,
         "--ship-code",
-        help="Send this project and the plug-ins to the nodes of the Ray cluster with the run.",
+        help="Send this project and the plug-ins to nodes of the Ray cluster that lack them.",
     )
     device: str = option(
         "auto", "--device", help="Where models run: auto, cpu, cuda or cuda:N.", metavar="NAME"

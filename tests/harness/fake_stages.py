@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,10 +89,8 @@ def dies_once(stage: Stage, context: RunContext, store: Store, progress: StagePr
 
 
 def says_where(stage: Stage, context: RunContext, store: Store, progress: StageProgress) -> Artifact:
-    import harness
-
     (store.root / "where").write_text(os.getcwd())
-    (store.root / "source").write_text(str(Path(harness.__file__).parent))
+    (store.root / "source").write_text("\n".join(sys.path))
     return work(stage, context, store, progress)
 
 

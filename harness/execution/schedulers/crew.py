@@ -53,6 +53,8 @@ class Holding:
     threads: int
     gpus: float = 0.0
     accelerator: str = ""
+    project: Path | None = None
+    """Where it imports the project, if not what its node has."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -107,7 +109,13 @@ class Crew:
         self._false_starts = 0
 
     def serve(self, context: RunContext, holding: Callable[[Stage], Holding]) -> None:
-        """Begin a run; `holding` says what a stage's worker has to hold. Idle workers serve on."""
+        """Begin a run; `holding` says what a stage's worker has to hold. Idle workers serve on.
+
+        Those that an aborted run left at work are let go: what they end with is nothing to this one.
+        """
+        for worker, _ in self._busy.values():
+            self._ray.kill(worker.actor)
+        self._busy = {}
         self._context = context
         self._holding = holding
         self._overdue: Overdue[Reference] = Overdue(context)

@@ -204,7 +204,7 @@ def _holding(context: RunContext, kinds: Collection[str], stage: Stage) -> Holdi
     gpus = context.gpus_per_trial
     if gpus and context.gpus_by_memory:
         gpus = part_of_gpu(stage, context, kinds)
-    return Holding(context.threads, gpus, context.accelerator)
+    return Holding(context.threads, gpus, context.accelerator, context.project)
 
 
 def _accelerator_of(resources: Mapping[str, float]) -> str:

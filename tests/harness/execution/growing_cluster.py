@@ -56,6 +56,9 @@ def growing_cluster(
             "gcs_address": address,
             "head_node_id": "f" * 51 + "0" * 5,
             "launch_multiple": True,
+            "disable_node_updaters": True,
+            "disable_launch_config_check": True,
+            "use_node_id_as_ip": True,
         },
         "auth": {},
         "available_node_types": {

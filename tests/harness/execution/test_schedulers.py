@@ -222,7 +222,8 @@ def test_the_project_and_plug_ins_travel_with_the_run(ray_scheduler, context, tm
         Work([seen], dataclasses.replace(asked, weights={}, plugins=()), lambda event: None)
     )
     assert result[seen.key].reason == ""
-    assert (context.store / "source").read_text() == str(sent.project / "harness")
+    # The checkout of this machine is before it: the driver's own path, which a node need not have.
+    assert str(sent.project) in (context.store / "source").read_text().splitlines()
 
 
 def test_a_folder_of_the_same_name_is_not_the_store(tmp_path):

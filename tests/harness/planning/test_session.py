@@ -119,6 +119,19 @@ def test_an_outline_with_everything_there_is_the_plan_that_runs():
     assert list(outline.plan.stages) == list(session.plan.stages)
 
 
+def test_where_stages_run_is_in_no_key():
+    on_cluster = {"ray_address": "auto", "accelerator_type": "H100", "gpus_per_trial": "auto"}
+    machines = [
+        Machine(device="cpu"),
+        Machine(device="cuda", cpus_per_trial=7, **on_cluster),
+        Machine(device="auto", ship_code=True, ray_address="auto"),
+    ]
+    sessions = [open_session(Request(Rows("digits_w4a4"), machine=machine)) for machine in machines]
+    assert len({tuple(session.plan.stages) for session in sessions}) == 1
+    assert [session.context.device for session in sessions] == ["cpu", "cuda", "auto"]
+    assert [session.context.at_once > 0 for session in sessions] == [False, False, True]
+
+
 def test_a_workbench_needs_no_suite():
     builder, context, _ = open_workbench(
         Request(Rows(backbones=("digits_vit",), bits=("w4a4",), methods=("psaq_vit",)))
