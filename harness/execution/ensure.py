@@ -68,15 +68,17 @@ def ensure(
 
 
 def _gated(work: Work, gate: Gate) -> Work:
-    """The same work, of which nothing is given to the scheduler but what the gate waits for and first images.
+    """The same work; all but first images waits for what the gate waits for, and for its check.
 
-    The rest follows when the gate was checked. What its check raises ends the scheduler's run.
+    What the check raises ends the scheduler's run.
     """
     waited_for = [stage for stage in work.stages if stage.key in gate.keys]
-    beside = [stage for stage in work.stages if stage.kind == "synthesize" and not stage.parents]
-    given = {stage.key for stage in (*waited_for, *beside)}
-    rest = [stage for stage in work.stages if stage.key not in given]
     left = {stage.key for stage in waited_for}
+    held = tuple(left)
+
+    def behind(stage: Stage) -> Stage:
+        is_beside = stage.kind == "synthesize" and not stage.parents
+        return stage if is_beside else replace(stage, after=(*stage.after, *held))
 
     def on_event(event: Event) -> None:
         work.on_event(event)
@@ -85,13 +87,8 @@ def _gated(work: Work, gate: Gate) -> Work:
             if not left:
                 gate.check()
 
-    def refill() -> Sequence[Stage]:
-        if left:
-            return ()
-        more, rest[:] = list(rest), []
-        return more or work.refill()
-
-    return replace(work, stages=[*waited_for, *beside], on_event=on_event, refill=refill)
+    others = [behind(stage) for stage in work.stages if stage.key not in gate.keys]
+    return replace(work, stages=[*waited_for, *others], on_event=on_event)
 
 
 def say_damaged(missing: Sequence[Stage], store: Store, console: Console) -> None:
