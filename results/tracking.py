@@ -256,6 +256,8 @@ class Tracker:
         said = without_passwords(str(error).partition("[SQL:")[0], self.uri)
         cause = " ".join(said.split())[:300] or type(error).__name__
         database = self._database
+        if isinstance(error, ModuleNotFoundError):
+            return f"nothing was tracked, since {error.name} is not installed: with it the same command does"
         if database is None:
             return f"the tracking server at {self.shown_uri} cannot be used ({cause}): check --tracking-uri"
         if isinstance(error, OSError) and error.strerror:

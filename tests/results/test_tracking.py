@@ -229,6 +229,15 @@ def test_a_corrupt_database_says_so(tmp_path: Path):
         Tracker(local_uri(tmp_path)).log([record()], "corrupt")
 
 
+def test_without_mlflow_nothing_is_lost_and_one_sentence_says_so(tmp_path: Path, monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "mlflow"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    tracker = Tracker(local_uri(tmp_path / "mlflow.db"))
+    with pytest.raises(TrackingError, match="nothing was tracked, since mlflow is not installed"):
+        tracker.log([record()], "suite")
+
+
 def test_an_unreachable_server_says_so(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with socket.socket() as unused:
