@@ -55,9 +55,9 @@ def as_on_the_device() -> Iterator[None]:
         yield
 
 
-def moved(teacher: Backbone) -> Backbone:
+def moved(teacher: Backbone, device: torch.device = DEVICE) -> Backbone:
     """The teacher on the device."""
-    return dataclasses.replace(teacher, model=copy.deepcopy(teacher.model).to(DEVICE))
+    return dataclasses.replace(teacher, model=copy.deepcopy(teacher.model).to(device))
 
 
 def made(name: str, teacher: Backbone, iterations: int) -> SyntheticImages:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -13,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 
-from backbones import Backbone
 from harness.stages.cost import environment, measured
 from harness.stages.memory import is_out_of_memory, within_memory
 from harness.stages.precision import EXACT, FAST, computing, precision_of, unrepeatable
@@ -23,7 +20,15 @@ from methods.registry import engine_names, get_engine, get_method
 from methods.settings import configure
 from methods.testing.models import images_for, seeded, teacher_of
 from tests.pretend_cuda.card import AT_HAND, CARD, Card
-from tests.pretend_cuda.test_methods_and_engines import FAMILIES, FEWEST, METHODS, TABLE, made, student_of
+from tests.pretend_cuda.test_methods_and_engines import (
+    FAMILIES,
+    FEWEST,
+    METHODS,
+    TABLE,
+    made,
+    moved,
+    student_of,
+)
 
 pytestmark = [
     pytest.mark.skipif(not AT_HAND, reason="torch sees no GPU"),
@@ -33,10 +38,6 @@ NEAR = 1e-2
 """Of images in normalized space, and of weights."""
 MOST_AFAR = 0.05
 """Share of pixels that may lie further from the CPU's: the sign of a gradient near zero decides a step."""
-
-
-def there(teacher: Backbone) -> Backbone:
-    return dataclasses.replace(teacher, model=copy.deepcopy(teacher.model).to(CARD))
 
 
 def note(name: str, **figures: Any) -> None:
@@ -56,7 +57,7 @@ def test_images_repeat_their_bits_and_are_near_the_cpus(name, family):
     expected = made(name, teacher, fewest).images
     waits = []
     with computing(EXACT, "cuda"):
-        device = there(teacher)
+        device = moved(teacher, CARD)
         found = made(name, device, fewest).images
         again = made(name, device, fewest).images
         with Card() as card:
@@ -92,7 +93,7 @@ def test_students_repeat_their_bits_and_answer_as_the_cpus_do(name, family):
     teacher, images = teacher_of(family), images_for(teacher_of(family), 4)
     expected = student_of(name, teacher, images).state_dict()
     with computing(EXACT, "cuda"):
-        device = there(teacher)
+        device = moved(teacher, CARD)
         student = student_of(name, device, images.to(CARD))
         again = student_of(name, device, images.to(CARD)).state_dict()
         with torch.no_grad(), Card() as card:
@@ -122,7 +123,7 @@ def test_students_repeat_their_bits_and_answer_as_the_cpus_do(name, family):
 
 def test_a_training_in_parts_needs_less_memory_and_gives_the_same_student():
     """On a batch that is large beside the model; parts differ in the order of summation alone."""
-    teacher = there(teacher_of("vit"))
+    teacher = moved(teacher_of("vit"), CARD)
     images = images_for(teacher_of("vit"), 256).to(CARD)
     labels = teacher.guidance.nothing(len(images)).to(CARD)
     source = FixedImages(SyntheticImages(images, labels))
