@@ -127,6 +127,15 @@ def holds(stage: Stage, context: RunContext, store: Store, progress: StageProgre
     return Artifact({"value": torch.ones(1)}, facts)
 
 
+def needs_a_gpu(stage: Stage, context: RunContext, store: Store, progress: StageProgress) -> Artifact:
+    """Runs out of memory on a part of a GPU, and with `never` on a whole one too."""
+    _mark(stage, store)
+    if context.gpus_per_trial < 1 or stage.settings["never"]:
+        raise MemoryError("planted")
+    facts = FakeFacts(environment=environment("cpu", context.threads), torch_threads=1)
+    return Artifact({"value": torch.ones(1)}, facts)
+
+
 def held_by(store: Store) -> list[dict[str, Any]]:
     """What the stages of the kind `holds` said, in the order in which they began."""
     said = (json.loads(file.read_text()) for file in store.root.glob("held-*"))
@@ -136,7 +145,18 @@ def held_by(store: Store) -> list[dict[str, Any]]:
 STAGE_KINDS = (
     *(
         StageKind(function.__name__, function, FakeFacts)
-        for function in (work, fails, exhausts_memory, dies, dies_once, says_where, reports, sleeps, holds)
+        for function in (
+            work,
+            fails,
+            exhausts_memory,
+            dies,
+            dies_once,
+            says_where,
+            reports,
+            sleeps,
+            holds,
+            needs_a_gpu,
+        )
     ),
     StageKind("needs_parts", needs_parts, FakeFacts, divides=lambda _stage: True),
     StageKind("needs_parts_but_cannot", needs_parts, FakeFacts),

@@ -121,6 +121,8 @@ class Crew:
         self._overdue: Overdue[Reference] = Overdue(context)
         self._crashes: Counter[str] = Counter()
         self._losses: Counter[str] = Counter()
+        self._large: set[str] = set()
+        """Stages whose memory ran out on a part of a GPU: they get a whole one."""
 
     @property
     def stages(self) -> list[Stage]:
@@ -135,7 +137,7 @@ class Crew:
         given = []
         demand: Counter[Holding] = Counter()
         for stage in waiting:
-            holding = self._holding(stage)
+            holding = self._held_by(stage)
             worker = next((one for one in self._idle if one.holding == holding), None)
             if worker is None:
                 demand[holding] += 1
@@ -233,7 +235,7 @@ class Crew:
         self._idle.append(worker)
 
     def _ended(self, reference: Reference, stage: Stage) -> StageResult | None:
-        """How the stage ended; None when its worker died and another one shall have the stage."""
+        """How the stage ended; None when another worker shall have it: this one died, or had too little GPU."""
         worker = self._busy[reference][0]
         errors = self._ray.exceptions
         try:
@@ -244,11 +246,18 @@ class Crew:
             raise RayLost("the Ray node of this process was lost") from None
         except errors.RayError as error:
             return self._ended_by(error, reference, worker, stage)
-        if worker.holding.gpus and result.status in ("failed", "out_of_memory"):
-            self._ray.kill(worker.actor)  # an error of CUDA stays with the process
-        else:
+        if not worker.holding.gpus or result.status not in ("failed", "out_of_memory"):
             self._rest(worker)
+            return result
+        self._ray.kill(worker.actor)  # an error of CUDA stays with the process
+        if result.status == "out_of_memory" and worker.holding.gpus < 1:
+            self._large.add(stage.key)
+            return None
         return result
+
+    def _held_by(self, stage: Stage) -> Holding:
+        holding = self._holding(stage)
+        return dataclasses.replace(holding, gpus=1.0) if stage.key in self._large else holding
 
     def _ended_by(
         self, error: Exception, reference: Reference, worker: _Worker, stage: Stage

@@ -13,7 +13,7 @@ from harness.execution.schedulers.base import Work
 from harness.execution.schedulers.registry import get_scheduler
 from harness.stages.base import RunContext
 from harness.store import open_store
-from tests.harness.fake_stages import context_of, held_by, stage
+from tests.harness.fake_stages import context_of, held_by, runs_of, stage
 
 pytestmark = pytest.mark.ray
 GPUS = 2
@@ -78,6 +78,19 @@ def test_a_process_in_which_a_stage_failed_gets_no_other(scheduler, context):
     assert statuses == ["failed"]
     run(scheduler, context, 4, together=2)
     assert first["process"] not in {one["process"] for one in held_by(open_store(context.store))[1:]}
+
+
+@pytest.mark.parametrize(("never", "status"), [(False, "done"), (True, "out_of_memory")])
+def test_a_stage_that_a_part_of_a_gpu_is_too_small_for_gets_a_whole_one_once(
+    scheduler, context, never, status
+):
+    context = dataclasses.replace(context, gpus_per_trial=0.5)
+    one = stage("large", "needs_a_gpu", never=never)
+    (result,) = scheduler.run(Work([one], context, lambda event: None)).values()
+    assert result.status == status
+    store = open_store(context.store)
+    assert runs_of(store, "large") == 2
+    assert (store.failure(one.key) is None) == (status == "done")
 
 
 @pytest.mark.parametrize(
