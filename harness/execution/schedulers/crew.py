@@ -235,7 +235,7 @@ class Crew:
         self._idle.append(worker)
 
     def _ended(self, reference: Reference, stage: Stage) -> StageResult | None:
-        """How the stage ended; None where another worker shall have it, for this died or had too little GPU."""
+        """How the stage ended; None where another worker shall have it: this died, or had too little GPU."""
         worker = self._busy[reference][0]
         errors = self._ray.exceptions
         try:
