@@ -151,7 +151,7 @@ def check(store: Store, output: str) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
-    "name", ["ray::_run_stage", "raylet", "gcs_server", "ray::DashboardAgent", "ray::RuntimeEnvAgent"]
+    "name", ["ray::_StageRunner.run", "raylet", "gcs_server", "ray::DashboardAgent", "ray::RuntimeEnvAgent"]
 )
 def test_a_run_outlives_a_process_of_its_ray(store, name, seed):
     run = fake_run(store)
