@@ -1,7 +1,7 @@
 """Hyper-parameter search: a method's declared settings, tried as ordinary stages. The only user of Optuna.
 
 space        what is searched: declared ranges, narrowed or widened by a file
-objectives   what is maximised or minimised, and the data-free agreement on synthetic images
+objectives   what is maximised or minimised, and how close students are to the teacher on synthetic images
 options      how a search is done, as typed
 preparation  everything that is known before the first try, checked
 tune         the story: prepare, search, write, measure

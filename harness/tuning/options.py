@@ -31,8 +31,9 @@ class TuneOptions:
     objective: str | None = option(
         None,
         "--objective",
-        help="agreement (data-free; the default) or accuracy (on the tuning split), with costs beside it as "
-        "in accuracy,seconds: seconds, gpu_seconds, peak_memory_mb.",
+        help="closeness to the teacher (data-free; the default), agreement with it (so on detectors) or "
+        "accuracy on the tuning split, with costs beside it as in accuracy,seconds: seconds, gpu_seconds, "
+        "peak_memory_mb.",
     )
     space: str | None = option(
         None, "--space", help="YAML file that narrows or widens what is searched.", metavar="FILE"
@@ -55,7 +56,7 @@ class TuneOptions:
     probe: str | None = option(
         None,
         "--probe",
-        help="Method whose images measure the agreement; default fdd, on detectors psaq_vit.",
+        help="Method whose images teacher and students answer; default mimiq, on detectors psaq_vit.",
         metavar="METHOD",
     )
     final_seeds: Sequence[int] = ()

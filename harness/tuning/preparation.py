@@ -25,7 +25,14 @@ from harness.stages.base import RunContext, Stage
 from harness.store.names import name_fault
 from harness.suites.suite import Suite, engines_of
 from harness.tuning import studies
-from harness.tuning.objectives import DIRECTIONS, AgreementWatch, TaskWatch, parse_objectives, quality_of
+from harness.tuning.objectives import (
+    DATA_FREE,
+    DIRECTIONS,
+    AgreementWatch,
+    TaskWatch,
+    parse_objectives,
+    quality_of,
+)
 from harness.tuning.options import TuneOptions
 from harness.tuning.search import Limits, Subject
 from harness.tuning.selection import SHARE, kept_back
@@ -39,13 +46,11 @@ if TYPE_CHECKING:
     from optuna.study import Study
 
 PROBE_SEED = 10_007
-"""Seed of the images on which agreement is measured: none that a suite would use for its own."""
+"""Seed of the images that teacher and students answer: none that a suite would use for its own."""
 PROBE_IMAGES = 128
 """Number of these images."""
-PROBES = ("fdd", "psaq_vit")
-"""Methods whose images measure agreement, the first that supports the backbone. On 37 students of two
-searches at W3A3 on digits, agreement on FDD's images ranked them most like their accuracy (Spearman 0.70 and
-0.88), before MimiQ's (0.64, 0.83), SMI's (0.51, 0.59), PSAQ-ViT's (0.54, 0.43) and noise (0.24, 0.55)."""
+PROBE, PROBE_OF_DETECTORS = "mimiq", "psaq_vit"
+"""Methods whose images are answered by teacher and students; see docs/design/probe-of-the-search.md."""
 _FINAL_SEEDS = 3
 _MOST_GRID_POINTS = 10_000
 _HIGHEST_SEED = 2**31 - 1
@@ -171,7 +176,11 @@ def prepare(request: Request, options: TuneOptions) -> Preparation:
     )
     grid = space.grid(options.grid_points, _MOST_GRID_POINTS) if options.sampler == "grid" else []
     probe = subject.probe
-    watch = AgreementWatch(probe.key) if probe else TaskWatch(builder.suite.task, subject.reference.key)
+    watch = (
+        AgreementWatch(probe.key, quality_of(subject.objectives))
+        if probe
+        else TaskWatch(builder.suite.task, subject.reference.key)
+    )
     return Preparation(
         options=options,
         builder=builder,
@@ -189,24 +198,18 @@ def _subject(builder: StageBuilder, options: TuneOptions, device: str) -> Subjec
     method = get_method(_one(suite.methods, "method"))
     backbone, bits = _one(suite.backbones, "backbone"), _one(suite.bits, "bits")
     engine = _one(engines_of(suite, method), "engine")
-    objectives = parse_objectives(options.objective, method.data_use, device)
+    is_detector = SPECS[backbone].is_detector
+    objectives = parse_objectives(options.objective, method.data_use, device, is_detector=is_detector)
     if len(objectives) > 1 and options.pruner not in (None, "none"):
         raise UsageError(f"--pruner {shown(options.pruner)}: a search with several objectives is not pruned")
-    probed = quality_of(objectives) == "agreement"
+    probed = quality_of(objectives) in DATA_FREE
+    own_probe = PROBE_OF_DETECTORS if is_detector else PROBE
     try:
         reference = builder.reference(backbone, "tune")
-        probe = _probe(builder, options.probe or _own_probe(backbone), backbone) if probed else None
+        probe = _probe(builder, options.probe or own_probe, backbone) if probed else None
     except DataError as error:
         raise UsageError(str(error)) from None
     return Subject(method.name, engine, backbone, bits, suite.seeds, objectives, reference, probe)
-
-
-def _own_probe(backbone: str) -> str:
-    for name in PROBES:
-        synthesizer = get_method(name).synthesizer
-        if synthesizer is not None and SPECS[backbone].family in synthesizer.families:
-            return name
-    raise UsageError(f"--objective agreement: no method makes images for {backbone} by itself")
 
 
 def _probe(builder: StageBuilder, name: str, backbone: str) -> Stage:
@@ -217,7 +220,7 @@ def _probe(builder: StageBuilder, name: str, backbone: str) -> Stage:
         raise UsageError(f"--probe: {error}") from None
     if method.synthesizer is None or method.synthesizer.needs_student or method.synthesizer.needs_real_images:
         raise UsageError(
-            f"--probe {shown(name)}: a method that makes images from the teacher alone, such as fdd"
+            f"--probe {shown(name)}: a method that makes images from the teacher alone, such as mimiq"
         )
     probed = builder.varied(name, {"images": PROBE_IMAGES})
     try:

@@ -55,7 +55,7 @@ class Subject:
     reference: Stage
     """The teacher's evaluation on the tuning split."""
     probe: Stage | None
-    """Synthesis of the images on which agreement is measured; None where real accuracy counts."""
+    """Synthesis of the images that teacher and students answer; None where real accuracy counts."""
 
 
 @dataclass(frozen=True)

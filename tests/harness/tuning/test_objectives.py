@@ -32,7 +32,8 @@ def scored(accuracy: float, synthesis: float, quantization: float, memory: float
 
 
 def test_without_a_wish_only_methods_that_see_real_images_are_scored_on_some():
-    assert parse_objectives(None, "none", "cpu") == ("agreement",)
+    assert parse_objectives(None, "none", "cpu") == ("closeness",)
+    assert parse_objectives(None, "none", "cpu", is_detector=True) == ("agreement",)
     assert parse_objectives("", "real images", "cpu") == ("accuracy",)
 
 
@@ -47,14 +48,28 @@ def test_costs_come_beside_one_quality():
     [
         ("agrement", "unknown objective 'agrement': did you mean agreement"),
         ("accuracy,accuracy", "an objective is given twice"),
-        ("accuracy,agreement", "exactly one of accuracy and agreement is needed"),
-        ("seconds", "exactly one of accuracy and agreement is needed"),
+        ("accuracy,agreement", "exactly one of accuracy, closeness and agreement is needed"),
+        ("seconds", "exactly one of accuracy, closeness and agreement is needed"),
         ("accuracy,gpu_seconds", "gpu_seconds needs a GPU"),
     ],
 )
 def test_objectives_that_do_not_go_together_are_refused_in_a_sentence(text, sentence):
     with pytest.raises(UsageError, match=sentence):
         parse_objectives(text, "none", "cpu")
+
+
+def test_detectors_have_no_closeness():
+    with pytest.raises(UsageError, match="on detectors use agreement"):
+        parse_objectives("closeness,seconds", "none", "cpu", is_detector=True)
+
+
+def test_closeness_is_minus_the_divergence_and_no_number_where_there_is_none():
+    metrics = {"agreement": 60.0, "kl": 0.25}
+    agreed = dataclasses.replace(scored(60.0, 1.0, 1.0), metric="agreement", metrics=metrics)
+    other = dataclasses.replace(agreed, metrics={"agreement": 70.0, "kl": 0.75})
+    assert values_of(("closeness",), [agreed, other]) == [-0.5]
+    assert values_of(("agreement",), [agreed, other]) == [65.0]
+    assert math.isnan(values_of(("closeness",), [scored(60.0, 1.0, 1.0)])[0])
 
 
 def test_all_faults_are_told_at_once():

@@ -39,7 +39,7 @@ backbones: [digits_vit]
 bits: [w8a8]
 methods: [planted_dots, planted_other, planted_plain]
 budget: smoke
-overrides: {fdd: {batch_size: 128}}
+overrides: {mimiq: {batch_size: 128}}
 """
 STUDY = "planted-planted_dots-planted_damage-digits_vit-w8a8-"
 
@@ -59,15 +59,27 @@ def prepared(tmp_path_factory) -> Path:
     return folder
 
 
+AGREEMENT = ("--objective", "agreement")
+"""Easy to foresee for planted damage."""
+
+
 def arguments(folder: Path, *more: str) -> list[str]:
+    return ["tune", *common(folder, *more), *(() if "--objective" in more else AGREEMENT)]
+
+
+def common(folder: Path, *more: str) -> list[str]:
     places = ["--suite", str(folder / "planted.yaml"), "--store", str(folder / "store")]
     where = [*places, "--plugin", str(PLUGIN), "--device", "cpu"]
     scheduler = [] if "--scheduler" in more else ["--scheduler", "inline"]
-    return ["tune", *where, *scheduler, *more]
+    return [*where, *scheduler, *more]
 
 
 def invoke(folder: Path, *more: str):
-    result = CliRunner().invoke(app, arguments(folder, *more))
+    return ended(arguments(folder, *more))
+
+
+def ended(words: list[str]):
+    result = CliRunner().invoke(app, words)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
@@ -271,8 +283,14 @@ def test_the_data_free_objective_is_the_default_and_reads_no_data_at_all(folder,
         return original(self, model, backbone, split, options)
 
     monkeypatch.setattr(Digits, "evaluate", watched)
-    invoke(folder, "--method", "planted_dots", "--trials", "3")
-    assert len(trials(folder)) == 3
+    ended(["tune", *common(folder, "--method", "planted_dots", "--trials", "3")])
+    rows = trials(folder, f"{STUDY}closeness")
+    assert len(rows) == 3
+    damage = sorted(rows, key=lambda row: float(row["planted_damage.damage"]))
+    assert [float(row["closeness"]) for row in damage] == sorted(
+        (float(row["closeness"]) for row in rows), reverse=True
+    )
+    assert float(damage[-1]["closeness"]) < 0
     assert seen == ["report"] * 3  # the tuned row of the final comparison; the rest was there
 
 
@@ -307,7 +325,7 @@ def test_the_best_settings_run_in_any_suite_and_say_how_they_were_found(folder):
     invoke(folder, "--method", "planted_dots", "--trials", "3")
     best = folder / "store" / "studies" / f"{STUDY}agreement" / "best.yaml"
     narrowed = ["--methods", "planted_dots", "--set-file", str(best), "--seeds", "1"]
-    run = ["run" if word == "tune" else word for word in arguments(folder, *narrowed)]
+    run = ["run", *common(folder, *narrowed)]
     done = CliRunner().invoke(app, run)
     assert done.exit_code == 0
     (record,) = [r for r in Memory.logged["planted"] if r.method == "planted_dots"]
@@ -509,7 +527,10 @@ def test_two_processes_share_a_study(folder):
         (["--method", "planted_plain"], "nothing can be searched of planted_plain with planted_frozen"),
         (["--method", "planted_dots", "--sampler", "tpee"], "--sampler tpee: unknown: did you mean tpe"),
         (["--method", "planted_dots", "--objective", "acuracy"], "did you mean accuracy"),
-        (["--method", "planted_dots", "--objective", "seconds"], "exactly one of accuracy and agreement"),
+        (
+            ["--method", "planted_dots", "--objective", "seconds"],
+            "exactly one of accuracy, closeness",
+        ),
         (["--method", "planted_dots", "--objective", "accuracy,gpu_seconds"], "use seconds"),
         (
             ["--method", "planted_dots", "--objective", "agreement,seconds", "--pruner", "median"],
