@@ -216,7 +216,7 @@ def test_the_table_is_that_of_an_undisturbed_run(store, tmp_path, lost):
     undisturbed = open_store(tmp_path / "undisturbed").create()
     ends_well(harness_run(undisturbed))
     run = harness_run(store)
-    in_mid_stage(store, 0, at_most=30)
+    in_mid_stage(store, 0, at_most=2)
     if lost == "driver":
         run.send_signal(signal.SIGKILL)
         run.communicate()
