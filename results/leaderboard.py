@@ -16,7 +16,7 @@ from results.grouping import Row, gathered
 from results.metrics import kept_metrics
 from results.published import PublishedNames, PublishedNumber, published_values
 from results.ranking import Standing, standings
-from results.record import Record
+from results.record import SEVERAL, Record
 from results.statistics import wilson_interval
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ _AFTER_METRICS = {
 }
 
 
+APART = ", "
+"""What joins the devices of different parts of a row's cost."""
 _NOTHING_PUBLISHED: dict[str, Any] = {
     "published_source": "",
     "published_note": "",
@@ -218,8 +220,8 @@ def _cost(row: Row) -> dict[str, Any]:
     }
     means = {name: row.mean_of("cost", name) for name in (*kinds, "synthetic_images")}
     alone = {name: means[name] if len(devices[name]) < 2 else None for name in kinds}
-    making = [" + ".join(devices[name]) for name in kinds[:2] if devices[name]]
-    return {**means, **alone, "cost_devices": ", ".join(dict.fromkeys(making))}
+    making = [SEVERAL.join(devices[name]) for name in kinds[:2] if devices[name]]
+    return {**means, **alone, "cost_devices": APART.join(dict.fromkeys(making))}
 
 
 def _order(cells: dict[str, Any]) -> tuple[Any, ...]:

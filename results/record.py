@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 from results.statistics import unpack_outcomes, unpack_scores
 
+SEVERAL = " + "
+"""What joins the devices on which one cost was taken."""
 Status = Literal["ok", "failed", "out_of_memory", "missing"]
 
 
@@ -80,7 +82,7 @@ class Record(TrialIdentity):
     """synthesis_seconds, quantization_seconds and evaluation_seconds, the first two in GPU seconds too,
     images_per_second, peak_memory_mb, synthetic_images. What was taken on several devices is left out."""
     cost_devices: Mapping[str, str] = field(default_factory=dict)
-    """Cost -> the device that it was taken on, or several, joined by ` + `."""
+    """Cost -> the device that it was taken on, or several, joined by `SEVERAL`."""
     gradient_shares: Mapping[str, float] = field(default_factory=dict)
     """Loss term of the synthesis -> norm of its gradient over that of the whole, mean over iterations."""
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -12,16 +12,15 @@ from typing import Any, Literal
 
 from results.figures import MISSING, duration, fixed, p_value
 from results.grouping import DEFAULTS
-from results.leaderboard import Board
+from results.leaderboard import APART, Board
 from results.metrics import Metric, metric_of, metrics_of
+from results.record import SEVERAL
 
 Style = Literal["plain", "best", "reference", "failed"]
 
 Rows = Sequence[Mapping[str, Any]]
 
 PUBLISHED_COLUMN = "Published"
-_APART, _SEVERAL = ", ", " + "
-"""What joins the devices of different parts of a row's cost, and of one part."""
 
 
 @dataclass(frozen=True)
@@ -161,8 +160,8 @@ def _published(row: Mapping[str, Any], marks: _Marks) -> str:
 def _cost(synthesis_seconds: float | None, quantization_seconds: float | None, devices: str) -> str:
     """Both parts; apart by a comma where they were taken on different devices and do not add up."""
     parts = (synthesis_seconds, quantization_seconds)
-    if _APART in devices or _SEVERAL in devices:
-        return _APART.join(MISSING if part is None else duration(part) for part in parts)
+    if APART in devices or SEVERAL in devices:
+        return APART.join(MISSING if part is None else duration(part) for part in parts)
     return MISSING if parts == (None, None) else "+".join(duration(part or 0) for part in parts)
 
 
@@ -190,9 +189,7 @@ def _footnotes(rows: Rows, marks: _Marks) -> Iterator[str]:
     if ranked := [row for row in rows if row["rank"] is not None]:
         yield from _how_ranked(ranked)
     yield "Cost: synthesis + quantization, wall-clock per seed; synthesis that trials share counts for each."
-    places = {
-        one for row in rows for part in row["cost_devices"].split(_APART) for one in part.split(_SEVERAL)
-    }
+    places = {one for row in rows for part in row["cost_devices"].split(APART) for one in part.split(SEVERAL)}
     if len(places - {""}) > 1:
         named = "; ".join(sorted(places - {""}))
         yield (

@@ -53,6 +53,7 @@ class AnalysisOutput:
         "ray_address",
         "gpus_per_trial",
         "accelerator_type",
+        "ship_code",
     ),
     defaults={"engines": ("lsq_qat",)},
     helps={
@@ -71,11 +72,8 @@ def analyze(
     from harness.analysis.report import FORMATS, render
 
     rows = dataclasses.replace(rows, seeds=(str(measurement.seed),))
-    request, folder, faults = (
-        Request(rows, places, dataclasses.replace(machine, scheduler="inline")),
-        Path(shown.output),
-        Faults(),
-    )
+    request = Request(rows, places, dataclasses.replace(machine, scheduler="inline"))
+    folder, faults = Path(shown.output), Faults()
     if shown.format not in FORMATS:
         faults.append(f"--format {shown.format}: one of {', '.join(FORMATS)}")
     if folder.exists() and not folder.is_dir():

@@ -58,11 +58,8 @@ class Picture:
 def synthesize(rows: Rows, synthesis: Synthesis, places: Places, machine: Machine, picture: Picture) -> None:
     """Make a method's images for a backbone and save them as a picture grid."""
     rows = dataclasses.replace(rows, seeds=(str(synthesis.seed),))
-    console, request, faults = (
-        output_console(),
-        Request(rows, places, dataclasses.replace(machine, scheduler="inline")),
-        Faults(),
-    )
+    request = Request(rows, places, dataclasses.replace(machine, scheduler="inline"))
+    console, faults = output_console(), Faults()
     faults += [*_one_name(rows.methods, "--method"), *_one_name(rows.backbones, "--backbone")]
     folder = Path(picture.output).absolute().parent
     if not folder.is_dir():

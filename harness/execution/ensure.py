@@ -77,7 +77,7 @@ def _gated(work: Work, gate: Gate) -> Work:
     held = tuple(left)
 
     def behind(stage: Stage) -> Stage:
-        is_beside = stage.kind == "synthesize" and not stage.parents
+        is_beside = stage.kind in ("synthesize", "shard") and not stage.parents
         return stage if is_beside else replace(stage, after=(*stage.after, *held))
 
     def on_event(event: Event) -> None:

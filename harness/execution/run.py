@@ -61,9 +61,9 @@ def _run(session: Session, scheduler: Scheduler, console: Console, allow_fp_mism
         notes.extend(_gate(session, allow_fp_mismatch))
 
     cached = len(session.plan.stages) - len(missing)
-    references = frozenset(stage.key for stage in session.plan.references().values())
-    gate = Gate(references & {stage.key for stage in missing}, check)
-    if not gate.keys:
+    references = {stage.key for stage in session.plan.references().values()}
+    awaited = frozenset(references & {stage.key for stage in missing})
+    if not awaited:
         check()
     ensure(
         missing,
@@ -72,7 +72,7 @@ def _run(session: Session, scheduler: Scheduler, console: Console, allow_fp_mism
         scheduler,
         console,
         cached=cached,
-        gate=gate if gate.keys else None,
+        gate=Gate(awaited, check) if awaited else None,
     )
     records = records_of(session.plan, session.store)
     left = session.plan.missing(session.store) if missing else []

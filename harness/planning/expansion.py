@@ -15,6 +15,9 @@ from methods.bits import FULL_PRECISION, Bits
 from methods.registry import get_method
 from tasks.base import Split
 
+_PROTOCOL = ("transform", "precision")
+"""Settings of an evaluation that rows must share to be ranked together."""
+
 
 def build_plan(
     suite: Suite,
@@ -29,10 +32,6 @@ def build_plan(
     builder = StageBuilder(suite, weights_sha256, facts or TaskFacts.of(suite.task, context.data))
     trials = [trial for backbone in suite.backbones for trial in _trials_of(builder, backbone)]
     return Plan(suite, tuple(trials), builder.stages)
-
-
-_PROTOCOL = ("transform", "precision")
-"""Settings of an evaluation that rows must share to be ranked together."""
 
 
 def _trials_of(builder: StageBuilder, backbone: str) -> Iterable[Trial]:

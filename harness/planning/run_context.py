@@ -19,6 +19,7 @@ from harness.planning.gpus import sees_gpu
 from harness.planning.plan import Plan
 from harness.planning.request import Machine
 from harness.stages.base import RunContext
+from harness.stages.precision import FAST
 from harness.stages.synthesize import SHARD
 from harness.store import Store
 from harness.suites.locations import Locations
@@ -102,7 +103,7 @@ def _gpu_faults(machine: Machine, device: str, gpus: float | None) -> list[str]:
 def precision_faults(precision: str, machine: Machine) -> list[str]:
     """The fault of a precision that the device does not have."""
     with contextlib.suppress(UsageError):  # which `machine_faults` reports
-        if precision == "fast" and device_of(machine) == "cpu":
+        if precision == FAST and device_of(machine) == "cpu":
             return [f"precision fast: for GPUs only; on --device {machine.device} (cpu) every run is exact"]
     return []
 

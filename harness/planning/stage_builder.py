@@ -18,6 +18,7 @@ from harness.planning.plan import stage_key
 from harness.planning.task_facts import TaskFacts
 from harness.stages import agreement
 from harness.stages.base import Kind, Stage, Way
+from harness.stages.precision import EXACT
 from harness.stages.synthesize import SHARD
 from harness.suites.suite import ANCHORS, TUNED, Suite, engines_of, merged
 from methods.base import Synthesizer
@@ -178,7 +179,7 @@ class StageBuilder:
             settings |= {"task": self.suite.task, "tune": self._facts("tune").digest}
             files.append(_file_of(self._facts.task_class))
         label = f"{name} {backbone} seed {seed}"
-        return self._set(self.synthesizer(name, engine), label, settings, {}, files, (), {})
+        return self._set(self.synthesizer(name, engine), label, settings, {}, files, {})
 
     def quantization(
         self,
@@ -221,7 +222,7 @@ class StageBuilder:
         label = f"{self._label(name, engine, backbone, bits, seed)} for epoch {epoch}"
         origin = {"images": first.key} if first else {}
         synthesizer, files = self.synthesizer(name, engine), self._files(name, engine)
-        return self._set(synthesizer, label, settings, parents, files, (), origin)
+        return self._set(synthesizer, label, settings, parents, files, origin)
 
     def _set(
         self,
@@ -230,7 +231,6 @@ class StageBuilder:
         settings: Mapping[str, Any],
         parents: Mapping[str, str],
         files: list[Path],
-        after: tuple[str, ...],
         origin: Mapping[str, str],
     ) -> Stage:
         """Makes a set, from shards where it is much work; its key is the same either way."""
@@ -238,11 +238,11 @@ class StageBuilder:
         for part in shards_of(synthesizer, settings.get("epoch", 0)):
             chosen = {**settings, "batches": [part.start, part.stop]}
             said = f"{label} batches {part.start + 1} to {part.stop} of {synthesizer.batches}"
-            shard = self._stage("shard", said, chosen, parents, files, after, origin)
+            shard = self._stage("shard", said, chosen, parents, files, origin=origin)
             shards[f"{SHARD}{part.start:06}"] = shard
         before = {role: key for role, key in parents.items() if role == "images" or not shards}
         keys = {role: shard.key for role, shard in shards.items()}
-        joined = self._stage("synthesize", label, settings, {**before, **keys}, files, after, origin)
+        joined = self._stage("synthesize", label, settings, {**before, **keys}, files, origin=origin)
         self.lead_to((joined,), list(shards.values()))
         return self.stages[joined.key]
 
@@ -341,7 +341,7 @@ class StageBuilder:
         origin: Mapping[str, str] | None = None,
     ) -> Stage:
         """The stage of these settings; its key holds `origin` where that decides what the parents are."""
-        if self.suite.precision != "exact":  # keys of exact stages do not say so
+        if self.suite.precision != EXACT:  # keys of exact stages do not say so
             settings = {**settings, "precision": self.suite.precision}
         family = _file_of(type(family_of(SPECS[settings["backbone"]])))
         code = code_digest(*files, *_TEACHER_CODE, family)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from harness.errors import Damaged
 from harness.store import Store
 from methods.base import GradientShares
+from results.record import SEVERAL
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,7 +79,7 @@ class Cost:
     peak_memory_mb: float | None = None
     """The highest peak of all, of the process on a CPU, of the allocator on a GPU."""
     devices: Mapping[str, str] = field(default_factory=dict)
-    """Amount -> the device that it was taken on, or several, joined by ` + `."""
+    """Amount -> the device that it was taken on, or several, joined by `SEVERAL`."""
 
     @property
     def making_seconds(self) -> float | None:
@@ -103,9 +104,9 @@ class Cost:
         for name in COSTS:
             takers = [cost for cost in (self, other) if cost._has(name)]
             known = [value for cost in takers if (value := getattr(cost, name)) is not None]
-            where = sorted({d for cost in takers for d in cost.devices.get(name, "").split(" + ")})
+            where = sorted({d for cost in takers for d in cost.devices.get(name, "").split(SEVERAL)})
             if any(where):
-                devices[name] = " + ".join(where)
+                devices[name] = SEVERAL.join(where)
             if known and len(known) == len(takers) and len(where) == 1:
                 amounts[name] = max(known) if name == "peak_memory_mb" else math.fsum(known)
         return Cost(**amounts, devices=devices)

@@ -114,7 +114,7 @@ class TaskWatch:
         """The student's primary metric on the tuning split, in the metric's unit."""
         task = task_of(self.task, context)
         outputs = store.tensors(self.reference)["outputs"].float()
-        options = EvaluationOptions(reference=outputs, batch_size=context.batch_size)
+        options = EvaluationOptions(reference=outputs, batch_size=context.images_at_once)
         found = task.evaluate(student, teacher, "tune", options).metrics
         return float(found[task.primary_metric])
 

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import RunCutShort, one_line
+from harness.execution.schedulers.inspection import is_up
 from harness.execution.schedulers.shipping import runtime_env
 from harness.execution.time_limits import Overdue
 from harness.stages.base import RunContext, Stage, StageResult
@@ -268,7 +269,7 @@ class Crew:
         self._ray.kill(worker.actor)  # one that only cannot be reached
         if not isinstance(error, self._ray.exceptions.RayActorError):
             return self._failed(stage, "failed", one_line(error))
-        if self._is_up(worker.node):
+        if is_up(self._ray, worker.node):
             self._crashes[stage.key] += 1
             if (times := self._crashes[stage.key]) > _CRASH_RETRIES:
                 return self._failed(stage, "failed", f"the worker process died {times} times")
@@ -277,9 +278,6 @@ class Crew:
         if (times := self._losses[stage.key]) > _NODE_RETRIES:
             return self._failed(stage, "failed", f"its node was lost {times} times")
         return None
-
-    def _is_up(self, node: str) -> bool:
-        return any(one["NodeID"] == node and one["Alive"] for one in self._ray.nodes())
 
     def _failed(self, stage: Stage, status: Literal["failed", "out_of_memory"], reason: str) -> StageResult:
         """Keep the failure in the store, as the dead process could not."""

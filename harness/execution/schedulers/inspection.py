@@ -77,12 +77,14 @@ class Inspection:
             try:
                 faults += [f"{_named(node)}: {missing}" for missing in self._ray.get(reference)]
             except self._ray.exceptions.RayError as error:
-                if self._is_up(node):
+                if is_up(self._ray, node.id):
                     faults.append(f"{_named(node)}: the project does not run there: {one_line(error)[:300]}")
         return faults
 
-    def _is_up(self, node: Node) -> bool:
-        return any(one["NodeID"] == node.id and one["Alive"] for one in self._ray.nodes())
+
+def is_up(ray: ModuleType, node: str) -> bool:
+    """Whether Ray has a node of that id that lives."""
+    return any(one["NodeID"] == node and one["Alive"] for one in ray.nodes())
 
 
 def _named(node: Node) -> str:

@@ -134,3 +134,11 @@ def test_one_at_a_time_the_gate_comes_before_the_images(store, console):
         ensure(ALL, context_of(store.root), store, InlineScheduler(), console, gate=gate)
     assert runs_of(store, "images") == 0
     assert all(store.holds(one.key) for one in REFERENCES)
+
+
+def test_shards_of_first_images_are_made_beside_the_references_too(store, console):
+    shard = stage("shard of images", "shard")
+    gate = Gate(frozenset(one.key for one in REFERENCES), lambda: None)
+    wide = Wide()
+    ensure((shard, *REFERENCES), context_of(store.root), store, wide, console, gate=gate)
+    assert wide.began[0] == ["reference 1", "reference 2", "shard of images"]
