@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 
 EXACT, FAST = "exact", "fast"
 
-_UNREPEATABLE = re.compile(r"^(\S+) does not have a deterministic implementation")
+_UNREPEATABLE = re.compile(r"^(\S+).{0,60}? does not have a deterministic implementation")
 _ALSO_UNREPEATABLE = re.compile(r"^(.{1,60}?) (?:defaults to|using) .*non-?deterministic", re.IGNORECASE)
 _met: dict[str, None] = {}
 """Operations of the stage under way that do not repeat themselves, in the order in which they were met."""
@@ -47,6 +47,8 @@ def computing(precision: str, device: str) -> Iterator[None]:
             "deterministic": precision != FAST,
             "warn_only": True,
             "fill": False,
+            # Its backward adds up in any order while torch only warns of such operations.
+            "blockwise_attention": precision == FAST,
         }
     )
     try:
@@ -77,6 +79,7 @@ def _settings() -> Mapping[str, str | bool]:
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "warn_only": torch.is_deterministic_algorithms_warn_only_enabled(),
         "fill": torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
+        "blockwise_attention": torch.backends.cuda.mem_efficient_sdp_enabled(),  # type: ignore[no-untyped-call]
     }
 
 
@@ -89,6 +92,7 @@ def _set(wanted: Mapping[str, str | bool]) -> None:
     torch.backends.cudnn.deterministic = bool(wanted["cudnn"])
     torch.use_deterministic_algorithms(bool(wanted["deterministic"]), warn_only=bool(wanted["warn_only"]))
     torch.utils.deterministic.fill_uninitialized_memory = wanted["fill"]  # type: ignore[attr-defined]
+    torch.backends.cuda.enable_mem_efficient_sdp(bool(wanted["blockwise_attention"]))
 
 
 @contextlib.contextmanager

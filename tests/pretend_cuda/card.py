@@ -8,7 +8,7 @@ from types import TracebackType
 
 import torch
 
-from tests.pretend_cuda.device import line_of_project
+from tests.pretend_cuda.cases import line_of_project
 
 AT_HAND = torch.cuda.is_available()
 """Whether torch sees a GPU here."""

@@ -27,24 +27,24 @@ A real card differs in its arithmetic, its streams and its memory; nothing here 
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar
 from unittest import mock
 
+import pytest
 import torch
 from torch import Generator, Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from tests.pretend_cuda.cases import line_of_project
+
 NAME = "cudapretend"
 """Type of the device. It begins with `cuda`, as the project asks of a GPU; `cuda` itself cannot be pretended,
 since autograd asks the CUDA runtime for its streams."""
-PROJECT = ("methods", "backbones", "tasks", "harness")
 
 _OPS = torch.ops.aten
 _COPIES = (_OPS._to_copy.default, _OPS.copy_.default)
@@ -92,6 +92,8 @@ def _registered() -> torch.device:
     return torch.device(NAME, 0)
 
 
+if torch.cuda.is_available():  # torch knows one kind of accelerator per process, and would take this one
+    pytest.skip("a real GPU is here, whose own tests say more", allow_module_level=True)
 DEVICE = _registered()
 
 
@@ -313,15 +315,3 @@ def _sync_of(
             return "size"
         return "upload" if any(not isinstance(index, _OnDevice) for index in indices) else None
     return None
-
-
-def line_of_project() -> str:
-    """The innermost line of the project on the stack: `methods/synthesis/loop.py:120 optimize`."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        path = Path(frame.f_code.co_filename)
-        rooms = [index for index, part in enumerate(path.parts) if part in PROJECT]
-        if rooms and "site-packages" not in path.parts and "tests" not in path.parts:
-            return f"{'/'.join(path.parts[rooms[0] :])}:{frame.f_lineno} {frame.f_code.co_name}"
-        frame = frame.f_back
-    return "elsewhere"

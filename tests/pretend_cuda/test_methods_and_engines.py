@@ -3,44 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import dataclasses
 from collections.abc import Iterator
-from pathlib import Path
 from unittest import mock
 
 import pytest
 import torch
-import yaml
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from backbones import Backbone
-from methods.base import FixedImages, QuantizationTask, SynthesisTask, SyntheticImages
-from methods.bits import Bits
-from methods.registry import engine_names, get_engine, get_method, method_names
-from methods.settings import configure
+from methods.registry import engine_names, get_engine, get_method
 from methods.synthesis import patch_similarity
-from methods.testing.method_contract import LATER_EPOCH
-from methods.testing.models import disturbed, images_for, seeded, teacher_of
+from methods.testing.models import images_for, teacher_of
+from tests.pretend_cuda.cases import FAMILIES, FEWEST, METHODS, TABLE, made, moved, student_of
 from tests.pretend_cuda.device import DEVICE, PretendCuda
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
-FAMILIES = ("vit", "swin", "yolos", "mask_rcnn")
-TABLE = yaml.safe_load((Path(__file__).parent / "syncs.yaml").read_text())
-METHODS = [
-    name
-    for name in method_names()
-    if (maker := get_method(name).synthesizer) is not None
-    and not maker.needs_real_images
-    and name != "image_folder"  # reads a folder
-]
 CLOSE = 1e-3
 """Of images in normalized space, and of weights. All but YOLOS, whose gradients add up in another order, are
 equal to the last bit."""
-FEWEST = {"fdd": 10}
-"""Iterations of a method that does not run with two."""
-_COUNTS = ("iterations", "refresh_iterations")
 
 
 def _all_points(spacing: Tensor, points: int, bandwidth: float) -> int:
@@ -55,29 +35,6 @@ def as_on_the_device() -> Iterator[None]:
         yield
 
 
-def moved(teacher: Backbone, device: torch.device = DEVICE) -> Backbone:
-    """The teacher on the device."""
-    return dataclasses.replace(teacher, model=copy.deepcopy(teacher.model).to(device))
-
-
-def made(name: str, teacher: Backbone, iterations: int) -> SyntheticImages:
-    """Two images of a method after so many iterations; where images depend on a student, a later set."""
-    maker = get_method(name).synthesizer
-    assert maker is not None
-    known = {field.name for field in dataclasses.fields(maker.Config)}
-    sizes = {"images": 2, "batch_size": 2} | dict.fromkeys(_COUNTS, iterations)
-    config = configure(maker.Config, "smoke", {key: sizes[key] for key in sorted(known & set(sizes))})
-    student = None
-    if maker.needs_student:
-        student = disturbed(teacher_of(teacher.spec.family)).to(teacher.device)
-    synthesizer = maker(config)
-    task = SynthesisTask(teacher, seeded(), student=student)
-    first = synthesizer.synthesize(task)
-    if student is None:
-        return first
-    return synthesizer.synthesize(dataclasses.replace(task, epoch=LATER_EPOCH, previous=first))
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", METHODS)
 def test_images_are_those_of_the_cpu_and_the_host_rarely_waits(name, family):
@@ -88,7 +45,7 @@ def test_images_are_those_of_the_cpu_and_the_host_rarely_waits(name, family):
     with as_on_the_device():
         expected = made(name, teacher, fewest)
     with PretendCuda() as cuda:
-        there = moved(teacher)
+        there = moved(teacher, DEVICE)
         waits = []
         for iterations in (fewest, fewest + 2):
             cuda.forget()
@@ -103,14 +60,6 @@ def test_images_are_those_of_the_cpu_and_the_host_rarely_waits(name, family):
     assert per_iteration == TABLE["synthesis"][name][family], places
 
 
-def student_of(engine_name: str, teacher: Backbone, images: Tensor) -> nn.Module:
-    """The W4A4 student that an engine makes of these images under the smoke budget."""
-    engine = get_engine(engine_name)
-    labels = teacher.guidance.nothing(len(images)).to(images.device)
-    task = QuantizationTask(teacher, FixedImages(SyntheticImages(images, labels)), Bits(4, 4), seeded())
-    return engine(configure(engine.Config, "smoke", {})).quantize(task)
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", engine_names())
 def test_students_are_those_of_the_cpu_and_answer_without_a_wait(name, family):
@@ -120,7 +69,7 @@ def test_students_are_those_of_the_cpu_and_answer_without_a_wait(name, family):
     with as_on_the_device():
         expected = student_of(name, teacher, images).state_dict()
     with PretendCuda() as cuda:
-        student = student_of(name, moved(teacher), images.to(DEVICE))
+        student = student_of(name, moved(teacher, DEVICE), images.to(DEVICE))
         for key, value in student.state_dict().items():
             assert value.device == DEVICE, key
             torch.testing.assert_close(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -10,7 +12,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from backbones import Backbone
 from harness.stages.cost import environment, measured
 from harness.stages.memory import is_out_of_memory, within_memory
 from harness.stages.precision import EXACT, FAST, computing, precision_of, unrepeatable
@@ -20,7 +24,7 @@ from methods.registry import engine_names, get_engine, get_method
 from methods.settings import configure
 from methods.testing.models import images_for, seeded, teacher_of
 from tests.pretend_cuda.card import AT_HAND, CARD, Card
-from tests.pretend_cuda.test_methods_and_engines import (
+from tests.pretend_cuda.cases import (
     FAMILIES,
     FEWEST,
     METHODS,
@@ -33,11 +37,14 @@ from tests.pretend_cuda.test_methods_and_engines import (
 pytestmark = [
     pytest.mark.skipif(not AT_HAND, reason="torch sees no GPU"),
     pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of torch's own modules, loaded on the way
 ]
 NEAR = 1e-2
 """Of images in normalized space, and of weights."""
 MOST_AFAR = 0.05
 """Share of pixels that may lie further from the CPU's: the sign of a gradient near zero decides a step."""
+NUDGE = 1e-6
+"""Relative change of a teacher's weights, some roundings: what it does to images, a card may do too."""
 
 
 def note(name: str, **figures: Any) -> None:
@@ -45,6 +52,20 @@ def note(name: str, **figures: Any) -> None:
     if file := os.environ.get("CARD_FIGURES"):
         with Path(file).open("a") as lines:
             lines.write(json.dumps({"name": name, **figures}) + "\n")
+
+
+def afar(found: Tensor, expected: Tensor) -> float:
+    """The share of values that lie further than NEAR from what was expected."""
+    return ((found.cpu() - expected).abs() > NEAR).float().mean().item()
+
+
+def nudged(teacher: Backbone) -> Backbone:
+    """The teacher with every weight changed by some roundings."""
+    model, generator = copy.deepcopy(teacher.model), seeded(5)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(1 + NUDGE * (2 * torch.rand(weight.shape, generator=generator) - 1))
+    return dataclasses.replace(teacher, model=model)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -55,6 +76,7 @@ def test_images_repeat_their_bits_and_are_near_the_cpus(name, family):
         pytest.skip(f"{name} does not run on {family}")
     teacher, fewest = teacher_of(family), FEWEST.get(name, 2)
     expected = made(name, teacher, fewest).images
+    unsteady = afar(made(name, nudged(teacher), fewest).images, expected)
     waits = []
     with computing(EXACT, "cuda"):
         device = moved(teacher, CARD)
@@ -68,11 +90,13 @@ def test_images_repeat_their_bits_and_are_near_the_cpus(name, family):
             places = card.places.most_common(8)
         unstable = unrepeatable()
     assert found.device.type == "cuda"
-    afar = ((found.cpu() - expected).abs() > NEAR).float().mean().item()
+    away = afar(found, expected)
     per_iteration = (waits[1] - waits[0]) / 2
+    most = TABLE["card"].get(name, {}).get(family, TABLE["synthesis"][name][family])
     note(
         f"{name} {family}",
-        afar=afar,
+        afar=away,
+        nudged=unsteady,
         largest=(found.cpu() - expected).abs().max().item(),
         repeats=torch.equal(found, again),
         unrepeatable=unstable,
@@ -81,8 +105,8 @@ def test_images_repeat_their_bits_and_are_near_the_cpus(name, family):
         places=places,
     )
     assert torch.equal(found, again) or unstable
-    assert afar <= MOST_AFAR
-    assert per_iteration <= TABLE["synthesis"][name][family], places
+    assert away <= MOST_AFAR + 1.5 * unsteady
+    assert per_iteration <= most, places
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -105,10 +129,9 @@ def test_students_repeat_their_bits_and_answer_as_the_cpus_do(name, family):
     state = student.state_dict()
     repeats = all(torch.equal(state[key], again[key]) for key in state)
     float_keys = [key for key in state if state[key].is_floating_point()]
-    afar = max(((state[k].cpu() - expected[k]).abs() > NEAR).float().mean().item() for k in float_keys)
     note(
         f"{name} {family}",
-        afar=afar,
+        afar=max(afar(state[key], expected[key]) for key in float_keys),
         largest=max((state[key].cpu() - expected[key]).abs().max().item() for key in float_keys),
         repeats=repeats,
         unrepeatable=unstable,

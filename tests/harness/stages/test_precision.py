@@ -18,12 +18,13 @@ def settings() -> tuple[object, ...]:
         torch.backends.cudnn.benchmark,
         torch.backends.cudnn.deterministic,
         torch.are_deterministic_algorithms_enabled(),
+        torch.backends.cuda.mem_efficient_sdp_enabled(),
     )
 
 
 @pytest.mark.parametrize(
     ("precision", "expected"),
-    [(EXACT, ("ieee", "ieee", False, True, True)), (FAST, ("tf32", "tf32", True, False, False))],
+    [(EXACT, ("ieee", "ieee", False, True, True, False)), (FAST, ("tf32", "tf32", True, False, False, True))],
 )
 def test_a_gpus_settings_hold_within_the_block_whatever_was_set_before(precision, expected):
     before = settings()
@@ -65,6 +66,13 @@ def test_operations_that_do_not_repeat_are_named_and_other_warnings_shown():
     assert found.as_text()["unrepeatable"] == "roi_align_backward_kernel"
     with computing(EXACT, "cuda"):
         assert unrepeatable() == ()
+
+
+def test_an_operation_that_repeats_itself_on_other_types_is_named_too():
+    said = "_histc_cuda with floating point input does not have a deterministic implementation, but you set"
+    with computing(EXACT, "cuda"):  # a GPU's words, which no CPU says
+        warnings.warn(said, stacklevel=1)
+        assert unrepeatable() == ("_histc_cuda",)
 
 
 def test_torchs_own_warning_is_understood():
