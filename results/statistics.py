@@ -6,6 +6,7 @@ Works on arrays of right and wrong, or of scores from 0 to 1; knows nothing abou
 from __future__ import annotations
 
 import base64
+import functools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 _BOOTSTRAP_CELLS = 4_000_000
 """Upper bound of resamples x patterns held at once (32 MB of int64)."""
+_FEW_PATTERNS = 64
+"""As many as right and wrong of three seeds on each side can form: up to here counts are drawn afresh."""
+_SHARED_CELLS = 12_500_000
+"""Upper bound of resamples x images whose draws comparisons share (100 MB of float64)."""
 
 
 class Spread(NamedTuple):
@@ -102,6 +107,9 @@ def paired_bootstrap(
     0, with one added to both counts (Davison and Hinkley 1997, section 4.2). Percentiles are too narrow where
     only a handful of images differ; of right and wrong `mcnemar` is exact there. Raises ValueError when the
     image counts differ.
+
+    Rows of many seeds on few images form too many patterns; all comparisons on as many images then resample
+    the same images, and only seeds are drawn anew.
     """
     import numpy as np
 
@@ -110,12 +118,20 @@ def paired_bootstrap(
     # Images with equal outcomes are interchangeable, so a resample is a draw of pattern counts: the cost
     # does not grow with the number of images.
     patterns, counts = np.unique(np.concatenate([first, second]).T, axis=0, return_counts=True)
-    in_first, in_second = patterns[:, : len(first)].astype(float), patterns[:, len(first) :].astype(float)
-    chunk = max(1, _BOOTSTRAP_CELLS // len(patterns))
+    shared = len(patterns) > _FEW_PATTERNS and resamples * images <= _SHARED_CELLS
+    if shared:
+        in_first, in_second = first.T.astype(float), second.T.astype(float)
+        chunk = resamples
+    else:
+        in_first, in_second = patterns[:, : len(first)].astype(float), patterns[:, len(first) :].astype(float)
+        chunk = max(1, _BOOTSTRAP_CELLS // len(patterns))
     parts = []
     for start in range(0, resamples, chunk):
         size = min(chunk, resamples - start)
-        drawn = generator.multinomial(images, counts / images, size=size) / images
+        if shared:
+            drawn = _shares_of_images(images, resamples)
+        else:
+            drawn = generator.multinomial(images, counts / images, size=size) / images
         parts.append(
             ((drawn @ in_first) * _seed_weights(len(first), size, generator)).sum(axis=1)
             - ((drawn @ in_second) * _seed_weights(len(second), size, generator)).sum(axis=1)
@@ -213,6 +229,18 @@ def unpack_scores(text: str, images: int) -> np.ndarray:
     if len(packed) != 2 * images:
         raise ValueError(f"{len(packed)} bytes do not hold the scores of {images} images")
     return np.frombuffer(packed, dtype="<f2").astype(float)
+
+
+@functools.lru_cache(maxsize=1)
+def _shares_of_images(images: int, resamples: int) -> np.ndarray:
+    """How often each image was drawn in each resample, as a share: (resamples, images)."""
+    import numpy as np
+
+    chosen = np.random.default_rng(images).integers(images, size=(resamples, images))
+    chosen += images * np.arange(resamples)[:, None]
+    counts = np.bincount(chosen.ravel(), minlength=resamples * images)
+    shares: np.ndarray = counts.reshape(resamples, images) / images
+    return shares
 
 
 def _seed_weights(seeds: int, size: int, generator: np.random.Generator) -> np.ndarray:

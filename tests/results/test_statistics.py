@@ -98,6 +98,25 @@ def test_bootstrap_agrees_with_a_naive_resampling_of_images_and_seeds():
     assert fast.interval == pytest.approx(tuple(np.quantile(naive, [0.025, 0.975])), abs=0.06 * width)
 
 
+def test_bootstrap_of_more_seeds_than_three_agrees_with_a_naive_resampling():
+    """Rows that form many patterns resample shared images; the answer is that of images drawn afresh."""
+    drawn = np.random.default_rng(7)
+    easy = drawn.random(120)
+    first, second = drawn.random((5, 120)) < easy, drawn.random((4, 120)) < 0.9 * easy
+    shared = paired_bootstrap(first, second, generator=np.random.default_rng(0))
+    naive = []
+    for _ in range(10_000):
+        images = drawn.integers(120, size=120)
+        one, two = first[drawn.integers(5, size=5)], second[drawn.integers(4, size=4)]
+        naive.append(one[:, images].mean() - two[:, images].mean())
+    assert shared.interval == pytest.approx(
+        tuple(np.quantile(naive, [0.025, 0.975])), abs=0.06 * np.std(naive)
+    )
+    tail = 2 * min(np.mean(np.array(naive) <= 0), np.mean(np.array(naive) >= 0))
+    assert shared.p_value == pytest.approx(tail, abs=0.02)
+    assert shared == paired_bootstrap(first, second, generator=np.random.default_rng(0))
+
+
 def test_bootstrap_is_repeatable_and_takes_its_randomness_from_the_generator():
     first, second = np.random.default_rng(0).random((2, 2, 400)) < 0.5
     runs = [
