@@ -19,8 +19,8 @@ _BOOTSTRAP_CELLS = 4_000_000
 """Upper bound of resamples x patterns held at once (32 MB of int64)."""
 _FEW_PATTERNS = 64
 """As many as right and wrong of three seeds on each side can form: up to here counts are drawn afresh."""
-_SHARED_CELLS = 12_500_000
-"""Upper bound of resamples x images whose draws comparisons share (100 MB of float64)."""
+_SHARED_CELLS = 25_000_000
+"""Upper bound of resamples x images whose draws comparisons share (100 MB of float32)."""
 
 
 class Spread(NamedTuple):
@@ -118,25 +118,10 @@ def paired_bootstrap(
     # Images with equal outcomes are interchangeable, so a resample is a draw of pattern counts: the cost
     # does not grow with the number of images.
     patterns, counts = np.unique(np.concatenate([first, second]).T, axis=0, return_counts=True)
-    shared = len(patterns) > _FEW_PATTERNS and resamples * images <= _SHARED_CELLS
-    if shared:
-        in_first, in_second = first.T.astype(float), second.T.astype(float)
-        chunk = resamples
+    if len(patterns) > _FEW_PATTERNS and resamples * images <= _SHARED_CELLS:
+        differences = _differences_on_shared_images(first, second, resamples, generator)
     else:
-        in_first, in_second = patterns[:, : len(first)].astype(float), patterns[:, len(first) :].astype(float)
-        chunk = max(1, _BOOTSTRAP_CELLS // len(patterns))
-    parts = []
-    for start in range(0, resamples, chunk):
-        size = min(chunk, resamples - start)
-        if shared:
-            drawn = _shares_of_images(images, resamples)
-        else:
-            drawn = generator.multinomial(images, counts / images, size=size) / images
-        parts.append(
-            ((drawn @ in_first) * _seed_weights(len(first), size, generator)).sum(axis=1)
-            - ((drawn @ in_second) * _seed_weights(len(second), size, generator)).sum(axis=1)
-        )
-    differences = np.concatenate(parts)
+        differences = _differences(patterns.astype(float), counts, len(first), resamples, generator)
     edge = (1 - confidence) / 2
     low, high = np.quantile(differences, [edge, 1 - edge])
     smaller_tail = min((differences <= 0).sum(), (differences >= 0).sum())
@@ -145,6 +130,45 @@ def paired_bootstrap(
         interval=Interval(float(low), float(high)),
         p_value=min(1.0, 2 * (int(smaller_tail) + 1) / (resamples + 1)),
     )
+
+
+def _differences(
+    patterns: np.ndarray, counts: np.ndarray, seeds: int, resamples: int, generator: np.random.Generator
+) -> np.ndarray:
+    """Each resample's difference; `counts` images have each pattern, whose first `seeds` are the first's."""
+    import numpy as np
+
+    images, in_first, in_second = counts.sum(), patterns[:, :seeds], patterns[:, seeds:]
+    chunk = max(1, _BOOTSTRAP_CELLS // len(patterns))
+    parts = []
+    for start in range(0, resamples, chunk):
+        size = min(chunk, resamples - start)
+        drawn = generator.multinomial(images, counts / images, size=size) / images
+        parts.append(
+            ((drawn @ in_first) * _seed_weights(in_first.shape[1], size, generator)).sum(axis=1)
+            - ((drawn @ in_second) * _seed_weights(in_second.shape[1], size, generator)).sum(axis=1)
+        )
+    return np.concatenate(parts)
+
+
+def _differences_on_shared_images(
+    first: np.ndarray, second: np.ndarray, resamples: int, generator: np.random.Generator
+) -> np.ndarray:
+    """Each resample's difference, on the same images for all comparisons; seeds come from the generator."""
+    import numpy as np
+
+    images, seeds = first.shape[1], (len(first), len(second))
+    # One product over all seeds: reading the draws is what it costs. Of right and wrong every sum is a whole
+    # number, so that equal rows stay equal.
+    together = np.concatenate([first, second]).T.astype(np.float32)
+    sums = (_counts_of_images(images, resamples) @ together).astype(float)
+    resample = np.arange(resamples)[:, None]
+    in_first = sums[resample, generator.integers(0, seeds[0], size=(resamples, seeds[0]))].sum(axis=1)
+    in_second = sums[resample, generator.integers(seeds[0], sum(seeds), size=(resamples, seeds[1]))].sum(
+        axis=1
+    )
+    difference: np.ndarray = (in_first * seeds[1] - in_second * seeds[0]) / (images * seeds[0] * seeds[1])
+    return difference
 
 
 def bootstrap_p_value(
@@ -232,15 +256,14 @@ def unpack_scores(text: str, images: int) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=1)
-def _shares_of_images(images: int, resamples: int) -> np.ndarray:
-    """How often each image was drawn in each resample, as a share: (resamples, images)."""
+def _counts_of_images(images: int, resamples: int) -> np.ndarray:
+    """How often each image was drawn in each resample: (resamples, images), whole numbers in float32."""
     import numpy as np
 
     chosen = np.random.default_rng(images).integers(images, size=(resamples, images))
     chosen += images * np.arange(resamples)[:, None]
     counts = np.bincount(chosen.ravel(), minlength=resamples * images)
-    shares: np.ndarray = counts.reshape(resamples, images) / images
-    return shares
+    return counts.reshape(resamples, images).astype(np.float32)
 
 
 def _seed_weights(seeds: int, size: int, generator: np.random.Generator) -> np.ndarray:
