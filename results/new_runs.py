@@ -7,9 +7,9 @@ what is written equal to what MLflow's client writes.
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import sqlite3
-import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,10 +39,45 @@ _COLUMNS = {
     "params": ("run_uuid", "key", "value"),
     "metrics": ("run_uuid", "key", "value", "is_nan", "timestamp", "step"),
     "latest_metrics": ("run_uuid", "key", "value", "is_nan", "timestamp", "step"),
+    "datasets": (
+        "dataset_uuid",
+        "experiment_id",
+        "name",
+        "digest",
+        "dataset_source_type",
+        "dataset_source",
+        "dataset_schema",
+        "dataset_profile",
+    ),
+    "inputs": ("input_uuid", "source_type", "source_id", "destination_type", "destination_id", "step"),
+    "input_tags": ("input_uuid", "name", "value"),
 }
 """Every column of the tables that are written."""
+CONTEXT = "mlflow.data.context"
+"""MLflow's own tag for what a data set was used for."""
 _TOGETHER = 500
 """Runs of one transaction: some megabytes of records."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What a run was evaluated on."""
+
+    name: str
+    digest: str
+    """At most 36 characters."""
+    split: str
+    images: int
+
+    @property
+    def source(self) -> str:
+        """Where it comes from, as MLflow wants it told: JSON."""
+        return json.dumps({"task": self.name, "split": self.split})
+
+    @property
+    def profile(self) -> str:
+        """How large it is, in JSON."""
+        return json.dumps({"num_rows": self.images})
 
 
 @dataclass(frozen=True)
@@ -56,6 +91,10 @@ class NewRun:
     metrics: Mapping[str, float]
     """No infinite ones."""
     tags: Mapping[str, str]
+    start: int
+    """Milliseconds since 1970, as `end`."""
+    end: int
+    data: DataSet | None
 
     @property
     def status(self) -> str:
@@ -76,10 +115,11 @@ class DatabaseWriter:
             refuse_others(connection)
             _refuse_other_columns(connection)
             self._experiment, self._artifacts = _experiment(connection, experiment)
+            self._data = _data_sets(connection, self._experiment)
 
     def write(self, run: NewRun) -> str:
         """Id of a run that is written with the next flush."""
-        run_id, now, rows = uuid.uuid4().hex, int(time.time() * 1000), self._rows
+        run_id, rows = uuid.uuid4().hex, self._rows
         place = f"{self._artifacts.rstrip('/')}/{run_id}/artifacts"
         known = (
             "UNKNOWN",
@@ -87,8 +127,8 @@ class DatabaseWriter:
             "",
             "unknown",
             run.status,
-            now,
-            now,
+            run.start,
+            run.end,
             "",
             "active",
             place,
@@ -100,14 +140,27 @@ class DatabaseWriter:
         rows["tags"] += [(run_id, key, value) for key, value in tags.items()]
         rows["params"] += [(run_id, key, value) for key, value in run.params.items()]
         metrics = [
-            (run_id, key, 0.0 if math.isnan(value) else value, math.isnan(value), now, 0)
+            (run_id, key, 0.0 if math.isnan(value) else value, math.isnan(value), run.end, 0)
             for key, value in run.metrics.items()
         ]
         rows["metrics"] += metrics
         rows["latest_metrics"] += metrics
+        if run.data is not None:
+            own = uuid.uuid4().hex
+            rows["inputs"].append((own, "DATASET", self._data_set(run.data), "RUN", run_id, 0))
+            rows["input_tags"].append((own, CONTEXT, run.data.split))
         if len(rows["runs"]) >= _TOGETHER:
             self.flush()
         return run_id
+
+    def _data_set(self, data: DataSet) -> str:
+        """Id of a data set, which is written once however many runs were evaluated on it."""
+        known = (data.name, data.digest)
+        if known not in self._data:
+            self._data[known] = uuid.uuid4().hex
+            told = ("harness", data.source, None, data.profile)
+            self._rows["datasets"].append((self._data[known], self._experiment, *known, *told))
+        return self._data[known]
 
     def tag(self, run_id: str, key: str, value: str) -> None:
         """Set a tag of a run with the next flush."""
@@ -127,6 +180,12 @@ class DatabaseWriter:
 
     def _connected(self) -> contextlib.closing[sqlite3.Connection]:
         return contextlib.closing(sqlite3.connect(self._database, timeout=BUSY_SECONDS))
+
+
+def _data_sets(connection: sqlite3.Connection, experiment: int) -> dict[tuple[str, str], str]:
+    """Name and digest of the data sets that are there -> their ids."""
+    query = "select name, digest, dataset_uuid from datasets where experiment_id = ?"
+    return {(name, digest): found for name, digest, found in connection.execute(query, (experiment,))}
 
 
 def _refuse_other_columns(connection: sqlite3.Connection) -> None:

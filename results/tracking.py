@@ -11,10 +11,7 @@ import contextlib
 import hashlib
 import json
 import logging
-import math
 import os
-import re
-import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,28 +21,22 @@ from typing import TYPE_CHECKING, Protocol
 from results import database as databases
 from results.addresses import shown_address, without_passwords
 from results.logged_runs import LoggedRun, OtherTables, read_runs
-from results.new_runs import DatabaseWriter, NewRun
+from results.new_runs import CONTEXT, DatabaseWriter, NewRun
 from results.record import Record
+from results.shown_runs import PARENT, legal, listed_as, shown, shown_run, suite_tag, suites_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 _EXPERIMENT = "dfq-harness"
-_TAG_LENGTH = 5000
-"""Longest tag that every MLflow 2 and 3 server keeps whole."""
-_SHOWN_LENGTH = 500
-"""Longest text shown as a parameter or as the reason; the record itself is kept whole."""
 _BATCH = 100
 """Most params or tags that MLflow takes in one call."""
 _PAGE = 1000
-_PARENT = "mlflow.parentRunId"
-"""MLflow's own tag for nested runs."""
 _IDENTIFYING = ("trial", "listed_as", "content", "superseded")
 """Tags that say whose run it is, and whether it counts."""
 _FEW = 20
 """As many records are looked for one by one on a server, where reading all of its runs may take longer."""
-_IDENTITY = ("method", "synthesizer", "engine", "backbone", "bits", "task", "track", "budget", "seed")
 
 
 class TrackingError(Exception):
@@ -89,14 +80,14 @@ class Tracker:
                 logged[run.tags["trial"], run.tags["listed_as"]].append(run)
             with self._writing() as writer:
                 return sum(
-                    _log_one(writer, logged[record.trial, _listed_as(record)], record, _suite_tag(suite))
+                    _log_one(writer, logged[record.trial, listed_as(record)], record, suite)
                     for record in records
                 )
 
     def load(self, suite: str) -> list[Record]:
         """The records of a suite, one per listed trial, ordered by trial. Raises TrackingError."""
         with self._held():
-            runs = self._runs((*_IDENTIFYING, "record.*"), _suite_tag(suite))
+            runs = self._runs((*_IDENTIFYING, "record.*"), suite_tag(suite))
             return [self._restored(run) for run in _current(runs)]
 
     def reach(self) -> None:
@@ -109,7 +100,7 @@ class Tracker:
         if study not in self._searches:
             with self._session() as client:
                 found = self._search(client, f"tags.study = '{study}'")
-                tags = {"study": study, **{name: _shown(value) for name, value in facts.items()}}
+                tags = {"study": study, **{name: shown(value) for name, value in facts.items()}}
                 run = found[0] if found else client.create_run(self._experiment, run_name=study, tags=tags)
                 self._searches[study] = _id_of(run)
         return self._searches[study]
@@ -117,7 +108,7 @@ class Tracker:
     def logged_tries(self, parent: str) -> set[int]:
         """Numbers of the tries that are logged whole under a search's run. Raises TrackingError."""
         with self._session() as client:
-            nested = self._search(client, f"tags.`{_PARENT}` = '{parent}'")
+            nested = self._search(client, f"tags.`{PARENT}` = '{parent}'")
         tries = [run.data.tags["try"].partition(".")[0] for run in nested if "content" in run.data.tags]
         torn = [run.data.tags["try"].partition(".")[0] for run in nested if "content" not in run.data.tags]
         return set(map(int, tries)) - set(map(int, torn))
@@ -128,20 +119,20 @@ class Tracker:
         It belongs to no suite: a leaderboard never shows what a search scored.
         """
         with self._session() as client:
-            filter_string = f"tags.`{_PARENT}` = '{parent}' and tags.try = '{number}.{record.seed}'"
+            filter_string = f"tags.`{PARENT}` = '{parent}' and tags.try = '{number}.{record.seed}'"
             if any("content" in run.data.tags for run in self._search(client, filter_string)):
                 return
             text = json.dumps(record.to_json(), sort_keys=True)
             content = hashlib.sha256(text.encode()).hexdigest()
-            nested = {_PARENT: parent, "try": f"{number}.{record.seed}"}
+            nested = {PARENT: parent, "try": f"{number}.{record.seed}"}
             with self._writing() as writer:
-                writer.write(_new_run(record, text, content, (), nested))
+                writer.write(shown_run(record, text, content, (), nested))
 
     def close_search(self, parent: str, values: Mapping[str, float], folder: Path) -> None:
         """Log a search's best values and the files of its folder to the parent run. Raises TrackingError."""
         with self._session() as client:
             for name, value in values.items():
-                client.log_metric(parent, _legal(name), value)
+                client.log_metric(parent, legal(name), value)
             for file in sorted(folder.iterdir()):
                 client.log_artifact(parent, str(file))
             client.set_terminated(parent, "FINISHED")
@@ -151,8 +142,8 @@ class Tracker:
         parent = self.open_search(study, {})
         with self._session() as client:
             for name, value in metrics.items():
-                client.log_metric(parent, _legal(name), value)
-            client.set_tag(parent, "verdict", _shown(sentence))
+                client.log_metric(parent, legal(name), value)
+            client.set_tag(parent, "verdict", shown(sentence))
             client.log_artifact(parent, str(settings))
 
     def _runs_of(self, records: Sequence[Record]) -> list[LoggedRun]:
@@ -160,7 +151,7 @@ class Tracker:
         names = (*_IDENTIFYING, "status", "suite.*")
         if self._database is not None or len(records) > _FEW:
             return [run for run in self._runs(names) if {"trial", "listed_as"} <= run.tags.keys()]
-        wanted = {(record.trial, _listed_as(record)) for record in records}
+        wanted = {(record.trial, listed_as(record)) for record in records}
         filters = [f"tags.trial = '{trial}' and tags.listed_as = '{listed}'" for trial, listed in wanted]
         return [_plain(run) for one in filters for run in self._search(self._opened()[0], one)]
 
@@ -303,7 +294,9 @@ def _opened(uri: str, database: Path | None) -> tuple[MlflowClient, str]:
     if found is not None:
         return client, found.experiment_id
     artifacts = None if database is None else (database.parent / "mlflow-artifacts").as_uri()
-    return client, client.create_experiment(_EXPERIMENT, artifact_location=artifacts)
+    # Else MLflow's page takes it for one of generative models, and opens it without the runs.
+    kind = {"mlflow.experimentKind": "custom_model_development"}
+    return client, client.create_experiment(_EXPERIMENT, artifacts, kind)
 
 
 class _Writer(Protocol):
@@ -330,20 +323,23 @@ class _ClientWriter:
 
     def write(self, run: NewRun) -> str:
         """Write the run; its `content` tag comes last, so a run without one was torn by a kill."""
-        from mlflow.entities import Metric, Param, RunTag
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
         client, experiment = self._opened()
-        now = int(time.time() * 1000)
-        metrics = [Metric(name, value, now, 0) for name, value in run.metrics.items()]
+        metrics = [Metric(name, value, run.end, 0) for name, value in run.metrics.items()]
         params = [Param(name, value) for name, value in run.params.items()]
         others = [(key, value) for key, value in run.tags.items() if key != "content"]
-        run_id = _id_of(client.create_run(experiment, run_name=run.name, tags=dict(others[:_BATCH])))
+        run_id = _id_of(client.create_run(experiment, run.start, dict(others[:_BATCH]), run.name))
         tags = [RunTag(*tag) for tag in [*others[_BATCH:], ("content", run.tags["content"])]]
         # One call per finished trial wherever it all fits; a call writes params, then metrics, then tags.
         for start in range(0, max(len(params), len(tags)), _BATCH):
             batch = slice(start, start + _BATCH)
             client.log_batch(run_id, metrics=() if start else metrics, params=params[batch], tags=tags[batch])
-        client.set_terminated(run_id, run.status)
+        if run.data is not None:
+            data = run.data
+            dataset = Dataset(data.name, data.digest, "harness", data.source, profile=data.profile)
+            client.log_inputs(run_id, [DatasetInput(dataset, [InputTag(CONTEXT, data.split)])])
+        client.set_terminated(run_id, run.status, run.end)
         return run_id
 
     def tag(self, run_id: str, key: str, value: str) -> None:
@@ -354,20 +350,20 @@ class _ClientWriter:
         """Everything is written already."""
 
 
-def _log_one(writer: _Writer, earlier: list[LoggedRun], record: Record, suite_tag: str) -> bool:
+def _log_one(writer: _Writer, earlier: list[LoggedRun], record: Record, suite: str) -> bool:
     """Whether a run was written for the record; the earlier runs of its trial are brought up to date."""
     text = json.dumps(record.to_json(), sort_keys=True)
     content = hashlib.sha256(text.encode()).hexdigest()
-    suites = {key for run in earlier for key in run.tags if key.startswith("suite.")} | {suite_tag}
+    suites = suites_of(key for run in earlier for key in run.tags) | {suite}
     kept = next((run for run in _current(earlier) if _keeps(run, record, content)), None)
     if kept is None:
-        run_id = writer.write(_new_run(record, text, content, suites))
-        tags = {"trial": record.trial, "listed_as": _listed_as(record), "content": content}
-        tags |= {"status": record.status, **dict.fromkeys(suites, "true")}
+        run_id = writer.write(shown_run(record, text, content, suites))
+        tags = {"trial": record.trial, "listed_as": listed_as(record), "content": content}
+        tags |= {"status": record.status, **{suite_tag(name): "true" for name in suites}}
         now = LoggedRun(run_id, max([0, *(run.start_time + 1 for run in earlier)]), tags)
     else:
         run_id, now = kept.run_id, None
-        for key in sorted(suites - set(kept.tags)):
+        for key in sorted({suite_tag(name) for name in suites} - set(kept.tags)):
             _tag(writer, kept, key, "true")
     for run in earlier:
         if run.run_id != run_id and "superseded" not in run.tags:
@@ -381,46 +377,9 @@ def _tag(writer: _Writer, run: LoggedRun, key: str, value: str) -> None:
     run.tags[key] = value
 
 
-def _new_run(
-    record: Record,
-    text: str,
-    content: str,
-    suites: Iterable[str],
-    further_tags: Mapping[str, str] | None = None,
-) -> NewRun:
-    """The run of a record, whose JSON and its hash are `text` and `content`."""
-    beside = {"cost": record.cost, "gradient_share": record.gradient_shares}
-    further = {f"{group}/{name}": value for group, found in beside.items() for name, value in found.items()}
-    metrics = {
-        _legal(name): float(value)
-        for name, value in {**record.metrics, **further}.items()
-        if not math.isinf(value)  # MLflow would store 1.8e308
-    }
-    pieces = [text[start : start + _TAG_LENGTH] for start in range(0, len(text), _TAG_LENGTH)]
-    facts = {"trial": record.trial, "listed_as": _listed_as(record), **(further_tags or {})}
-    facts |= {"status": record.status, "reason": _shown(record.reason), "fingerprint": record.fingerprint}
-    facts |= dict.fromkeys(sorted(suites), "true")
-    facts |= {f"record.{index:03d}": piece for index, piece in enumerate(pieces)}
-    return NewRun(
-        name=f"{record.method}-{record.engine}-{record.backbone}-{record.bits}-seed{record.seed}",
-        is_good=record.status == "ok",
-        params={_legal(key): _shown(value) for key, value in _params(record).items()},
-        metrics=metrics,
-        tags={**facts, "content": content},
-    )
-
-
 def _id_of(run: Run) -> str:
     """MLflow's id of a run."""
     return str(run.info.run_id)
-
-
-def _params(record: Record) -> dict[str, object]:
-    """What identifies the trial, then every hyper-parameter as `engine.epochs`."""
-    params: dict[str, object] = {name: getattr(record, name) for name in _IDENTITY}
-    for part, fields in record.settings.items():
-        params |= {f"{part}.{name}": value for name, value in fields.items()}
-    return params
 
 
 def _plain(run: Run) -> LoggedRun:
@@ -442,27 +401,6 @@ def _current(runs: Sequence[LoggedRun]) -> list[LoggedRun]:
         if "content" in run.tags and "superseded" not in run.tags:
             newest[run.tags["trial"], run.tags["listed_as"]] = run
     return [newest[listed] for listed in sorted(newest)]
-
-
-def _listed_as(record: Record) -> str:
-    """What a suite adds to a trial's content key: equal work may stand in two tracks."""
-    tuned = hashlib.sha256(json.dumps(record.tuning, sort_keys=True).encode()).hexdigest()[:8]
-    return f"{record.method} {record.track} {record.budget}{f' tuned {tuned}' if record.tuning else ''}"
-
-
-def _suite_tag(suite: str) -> str:
-    """Tag key of a suite; characters that MLflow refuses are written as their code point."""
-    return "suite." + re.sub(r"[^\w\- ]", lambda match: f":{ord(match[0]):x}:", suite)
-
-
-def _legal(name: str) -> str:
-    """A metric's or parameter's name in the letters that MLflow allows."""
-    return re.sub(r"[^\w.\- :/]", "_", name)
-
-
-def _shown(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= _SHOWN_LENGTH else f"{text[: _SHOWN_LENGTH - 1]}…"
 
 
 def _database_file(uri: str) -> Path | None:

@@ -49,7 +49,7 @@ def refused(*_) -> DatabaseWriter:
 
 
 def logged(database: Path) -> list[dict]:
-    """What MLflow tells of each run, without its id and times."""
+    """What MLflow tells of each run, without its id."""
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=local_uri(database.parent))
@@ -59,25 +59,31 @@ def logged(database: Path) -> list[dict]:
         histories = [client.get_metric_history(run.info.run_id, name) for name in run.data.metrics]
         times = [metric.timestamp for history in histories for metric in history] + [info["end_time"]]
         assert max(abs(time - info["start_time"]) for time in times) < 600_000
-        own = {
-            name: info.pop(name) for name in ("run_id", "run_uuid", "start_time", "end_time") if name in info
-        }
+        own = {name: info.pop(name) for name in ("run_id", "run_uuid") if name in info}
         info["artifact_uri"] = info["artifact_uri"].replace(own["run_id"], "ID")
         values = {name: None if math.isnan(value) else value for name, value in run.data.metrics.items()}
-        found.append({"info": info, "tags": run.data.tags, "params": run.data.params, "metrics": values})
+        data = [
+            (dict(one.dataset), [(tag.key, tag.value) for tag in one.tags])
+            for one in run.inputs.dataset_inputs
+        ]
+        found.append(
+            {"info": info, "data": data, "tags": run.data.tags, "params": run.data.params, "metrics": values}
+        )
     return sorted(found, key=lambda run: run["info"]["run_name"])
 
 
 def test_what_is_written_is_what_mlflows_client_writes(database, monkeypatch):
     Tracker(local_uri(database.parent)).log(RECORDS, "a suite")
     own = logged(database)
-    rows(database, "delete from runs")
+    for table in ("runs", "datasets", "inputs", "input_tags"):
+        rows(database, f"delete from {table}")
     assert logged(database) == []
     with monkeypatch.context() as patched:
         patched.setattr(tracking, "DatabaseWriter", refused)
         Tracker(local_uri(database.parent)).log(RECORDS, "a suite")
     assert own == logged(database)
     assert len(own) == len(RECORDS)
+    assert {len(run["data"]) for run in own} == {0, 1}  # a failure was evaluated on nothing
 
 
 @pytest.mark.parametrize(
@@ -119,8 +125,8 @@ def test_many_runs_are_written_in_parts_and_superseded_ones_are_marked(database,
 
 def test_a_flush_that_fails_writes_nothing(database):
     writer = DatabaseWriter(database, "dfq-harness")
-    writer.write(NewRun("good", True, {}, {}, {"content": "c"}))
-    writer.write(NewRun("bad", True, {"a": None}, {}, {}))
+    writer.write(NewRun("good", True, {}, {}, {"content": "c"}, 0, 1, None))
+    writer.write(NewRun("bad", True, {"a": None}, {}, {}, 0, 1, None))
     with pytest.raises(sqlite3.IntegrityError):
         writer.flush()
     assert rows(database, "select name from runs") == []

@@ -201,9 +201,27 @@ def test_settings_and_status_are_visible_in_mlflow(tracker: Tracker):
     (run,) = runs_of(tracker, "visible")
     params = column(tracker, f"select key, value from params where run_uuid = '{run}'")
     assert params["seed"] == "7"
-    assert params["synthesizer.iterations"] == "300"
+    assert params["visible.iterations"] == "300"
     assert column(tracker, f"select run_uuid, status from runs where run_uuid = '{run}'") == {run: "FAILED"}
     assert runs_of(tracker, "visible")[run]["reason"] == "the loss is not finite"
+
+
+def test_a_run_says_when_it_was_how_it_did_and_what_makes_it_again(tracker: Tracker):
+    """Its duration is what its stages took; the command is that of every suite that lists it."""
+    one = record("maskaq", trial="told", track="controlled", notes=("a batch was drawn again",))
+    tracker.log([one], "mine")
+    tracker.log([one], "other: one")
+    (run,) = runs_of(tracker, "told")
+    own = f"where run_uuid = '{run}'"
+    ((name, times),) = column(tracker, f"select name, start_time || ' ' || end_time from runs {own}").items()
+    assert name == "maskaq psaq_ptq deit_tiny w4a4 seed 0"
+    start, end = map(int, str(times).split())
+    assert (end - start, end) == (65_000, 1_795_428_000_000)
+    described = runs_of(tracker, "told")[run]["mlflow.note.content"]
+    assert described.startswith("**maskaq** (psaq_ptq), deit_tiny, w4a4, seed 0. top1 70.00 on 10 images.")
+    narrowed = "--methods maskaq --engine psaq_ptq --backbones deit_tiny --bits w4a4 --seeds 0"
+    assert f"harness run --suite mine {narrowed}" in described
+    assert "- a batch was drawn again" in described
 
 
 def test_nothing_is_written_to_the_working_folder(tmp_path: Path, tracker: Tracker, monkeypatch):
