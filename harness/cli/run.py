@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import typer
 
+from harness.cli.live_tracking import LiveTracking
 from harness.cli.options import narrowing, with_options
 from harness.cli.plan import print_plan
 from harness.cli.refusing import refuse_together
@@ -21,6 +23,7 @@ from harness.planning.request import Machine, Places, Request, Rows, option
 from harness.planning.session import Session, open_session
 from harness.reporting.detection_pictures import save_detection_pictures
 from harness.reporting.leaderboard import board_of
+from results.record import Record
 from results.renderers import render
 from results.tracking import TrackingError
 
@@ -59,12 +62,26 @@ def run(rows: Rows, places: Places, machine: Machine, options: RunOptions, track
     tracking.refuse_unreachable()
     with stoppable(console, "Finished stages are kept: the same command runs what is missing."):
         try:
-            outcome = run_session(session, scheduler, console, allow_fp_mismatch=options.allow_fp_mismatch)
+            outcome = run_session(
+                session,
+                scheduler,
+                console,
+                allow_fp_mismatch=options.allow_fp_mismatch,
+                on_record=_live(session, tracking),
+            )
         finally:
             scheduler.close()
         _report(session, request, outcome, tracking, console)
     if not outcome.all_good:
         raise typer.Exit(1)
+
+
+def _live(session: Session, tracking: Tracking) -> Callable[[Record], None] | None:
+    """What tracks records as they come, where they can be tracked."""
+    root = session.store.root
+    if tracking.is_read_only(root):
+        return None
+    return LiveTracking(tracking.tracker(root), session.suite.name).add
 
 
 def _report(

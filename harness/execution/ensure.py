@@ -38,8 +38,11 @@ def ensure(
     *,
     cached: int = 0,
     gate: Gate | None = None,
+    on_ended: Callable[[Stage], None] | None = None,
 ) -> dict[str, StageResult]:
     """Run those stages that the store lacks; how each of them ended, by key.
+
+    `on_ended` is told of each as it ends, well or not.
 
     The scheduler is used only if there are any. The view counts `cached` further stages as there already.
     With a `gate` those stages that nobody trains in run at first; see `Gate`.
@@ -52,12 +55,18 @@ def ensure(
     for stage in missing:
         store.clear_progress(stage.key)  # left by a process that was killed; one that lives says it anew
     view = RunView(missing, cached + len(stages) - len(missing), store, slots, console, context)
+
+    def on_event(event: Event) -> None:
+        view.on_event(event)
+        if on_ended is not None and event.kind == "ended":
+            on_ended(event.stage)
+
     with view:
         try:
             work = Work(
                 missing,
                 context,
-                view.on_event,
+                on_event,
                 on_wait=view.on_wait,
                 on_notice=view.say,
                 on_device=view.on_device,

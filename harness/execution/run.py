@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,9 +13,10 @@ from harness.errors import UsageError
 from harness.execution.ensure import Gate, ensure
 from harness.execution.full_precision_gate import full_precision_gate
 from harness.execution.schedulers.base import Scheduler
-from harness.planning.plan import stored_plan
+from harness.planning.plan import Trial, stored_plan
 from harness.planning.session import Session
 from harness.reporting.records import records_of
+from harness.stages.base import Stage
 from harness.stages.facts import evaluation_facts
 from harness.stages.kinds import is_made
 from results.record import Record
@@ -40,17 +43,29 @@ class RunOutcome:
 
 
 def run_session(
-    session: Session, scheduler: Scheduler, console: Console, *, allow_fp_mismatch: bool = False
+    session: Session,
+    scheduler: Scheduler,
+    console: Console,
+    *,
+    allow_fp_mismatch: bool = False,
+    on_record: Callable[[Record], None] | None = None,
 ) -> RunOutcome:
     """Run what is missing and gather the records; the scheduler is used only if anything is missing.
 
-    Raises UsageError when weights do not load or do not have the accuracy they should.
+    `on_record` is given the record of each trial whose evaluation ends meanwhile. Raises UsageError when
+    weights do not load or do not have the accuracy they should.
     """
     with session.store.in_use():
-        return _run(session, scheduler, console, allow_fp_mismatch)
+        return _run(session, scheduler, console, allow_fp_mismatch, on_record)
 
 
-def _run(session: Session, scheduler: Scheduler, console: Console, allow_fp_mismatch: bool) -> RunOutcome:
+def _run(
+    session: Session,
+    scheduler: Scheduler,
+    console: Console,
+    allow_fp_mismatch: bool,
+    on_record: Callable[[Record], None] | None,
+) -> RunOutcome:
     missing = session.plan.missing(session.store)
     if missing:
         session.store.create()
@@ -73,12 +88,26 @@ def _run(session: Session, scheduler: Scheduler, console: Console, allow_fp_mism
         console,
         cached=cached,
         gate=Gate(awaited, check) if awaited else None,
+        on_ended=None if on_record is None else _telling(session, on_record),
     )
     records = records_of(session.plan, session.store)
     left = session.plan.missing(session.store) if missing else []
     files = [session.store.traceback_file(stage.key) for stage in left]
     tracebacks = tuple(file for file in files if file)
     return RunOutcome(tuple(records), tuple(notes), len(missing), cached, tracebacks)
+
+
+def _telling(session: Session, on_record: Callable[[Record], None]) -> Callable[[Stage], None]:
+    """What makes records of evaluations as they end, and hands them on."""
+    trials: dict[str, list[Trial]] = defaultdict(list)
+    for trial in session.plan.trials:
+        trials[trial.evaluation].append(trial)
+
+    def on_ended(stage: Stage) -> None:
+        for record in records_of(session.plan, session.store, trials.get(stage.key, ())):
+            on_record(record)
+
+    return on_ended
 
 
 def _gate(session: Session, allow_fp_mismatch: bool) -> list[str]:

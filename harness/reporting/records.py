@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, get_args
 
 from harness.errors import ArtifactError, Damaged
@@ -14,13 +15,16 @@ from results.record import Record, Status
 from results.statistics import pack_outcomes, pack_scores
 
 
-def records_of(plan: Plan, store: Store) -> list[Record]:
-    """One record per trial, in plan order; a trial without a result has status and reason instead.
+def records_of(plan: Plan, store: Store, trials: Sequence[Trial] | None = None) -> list[Record]:
+    """One record per trial of the plan, or of these; one without a result has status and reason instead.
 
     What is damaged in the store costs the rows that need it.
     """
+    trials = plan.trials if trials is None else trials
+    if not trials:
+        return []
     references = {backbone: _facts(store, stage.key) for backbone, stage in plan.references().items()}
-    return [_record(plan, trial, store, references.get(trial.backbone)) for trial in plan.trials]
+    return [_record(plan, trial, store, references.get(trial.backbone)) for trial in trials]
 
 
 def _record(plan: Plan, trial: Trial, store: Store, reference: EvaluationFacts | None) -> Record:

@@ -97,6 +97,30 @@ def test_a_good_run_ends_with_the_leaderboard_and_status_0(run):
         assert row["agreement"] == 100.0
 
 
+def test_records_are_tracked_while_the_run_goes_on(run, monkeypatch):
+    """At the end nothing is left to be written but what failed."""
+    from harness.cli import live_tracking
+    from results.tracking import Tracker
+
+    monkeypatch.setattr(live_tracking, "_EVERY_SECONDS", 0)
+    monkeypatch.setattr(live_tracking, "_SHARE", 0)
+    tracked: list[tuple[list[str], int]] = []
+    log = Tracker.log
+
+    def noted(self, records, suite):
+        records = list(records)
+        written = log(self, records, suite)
+        tracked.append(([record.method for record in records], written))
+        return written
+
+    monkeypatch.setattr(Tracker, "log", noted)
+    run("planted_blank")
+    *live, (all_methods, written_in_the_end) = tracked
+    assert [(len(methods), written) for methods, written in live] == [(1, 1)] * 4
+    assert {method for methods, _ in live for method in methods} == set(all_methods)
+    assert written_in_the_end == 0
+
+
 def test_a_repeated_run_costs_nothing(run):
     run("planted_blank")
     again, _ = run("planted_blank")
