@@ -18,6 +18,7 @@ import typer
 
 from harness.cli import (
     analyze,
+    compare,
     doctor,
     leaderboard,
     listing,
@@ -80,6 +81,7 @@ app.command("plan")(plan.plan)
 app.command("list")(listing.list_things)
 app.command("leaderboard")(leaderboard.show_leaderboard)
 app.command("report", epilog=report.EPILOG)(report.report)
+app.command("compare", epilog=compare.EPILOG)(compare.compare)
 app.command("synthesize", epilog=synthesize.EPILOG)(synthesize.synthesize)
 app.command("analyze", epilog=analyze.EPILOG)(analyze.analyze)
 app.add_typer(store.app, name="store")

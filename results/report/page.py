@@ -16,8 +16,8 @@ from typing import Any
 from results.report import sections
 from results.report.average_ranks import name_of
 from results.report.flips import MOST_BYTES, Flips, flips_of, packed_bytes
-from results.report.report import Report
-from results.report.table import FACETS, columns_of, data_of, labels_css, table_html, values_of
+from results.report.report import FACETS, Report
+from results.report.table import columns_of, data_of, labels_css, table_html
 
 _HERE = Path(__file__).parent
 
@@ -88,7 +88,7 @@ def _summary(report: Report) -> str:
     last = max((record.finished_at for record in records), default="")
     said = f"{len(records):,} trials in {len(report.rows):,} rows"
     said += f", {failed:,} of them without a result" if failed else ""
-    same = [f"{name} {values[0]}" for name in FACETS if len(values := values_of(report, name)) == 1]
+    same = [f"{name} {values[0]}" for name in FACETS if len(values := report.values[name]) == 1]
     images = sorted({row.cells["images"] for row in report.rows} - {0})
     counted = [f"{' / '.join(f'{count:,}' for count in images)} images"] if images else []
     return f"{said}. Everywhere: {', '.join([*same, *counted])}. The last trial ended {last or 'never'}."
@@ -99,7 +99,7 @@ def _results(report: Report, columns: Sequence[Any]) -> str:
         return "<p>No records.</p>"
     selects = []
     for facet in FACETS:
-        values = values_of(report, facet)
+        values = report.values[facet]
         if len(values) > 1:
             options = "".join(f"<option>{html.escape(value)}</option>" for value in values)
             selects.append(

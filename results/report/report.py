@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,9 @@ from results.report.ties import tied_ranks
 from results.report.uncertainty import interval_of
 from results.report.verdicts import Verdict, verdict_of
 from results.statistics import Interval
+
+FACETS = ("method", "engine", "backbone", "bits", "task", "track", "budget", "suite")
+"""What rows are filtered by, in the order of the page's controls and of each row's data."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,13 @@ class Report:
     """Indices of rows that are ranked together, and what these could have told apart."""
     ranks: tuple[AverageRanks, ...]
     extras: Extras
+
+    @functools.cached_property
+    def values(self) -> Mapping[str, list[str]]:
+        """Facet -> every value that some row has, sorted."""
+        found = {name: {row.cells[name] for row in self.rows} for name in FACETS if name != "suite"}
+        found["suite"] = {name for row in self.rows for name in row.suites}
+        return {name: sorted(found[name]) for name in FACETS}
 
 
 def report_of(

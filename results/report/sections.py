@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from results.figures import MISSING, duration, fixed
@@ -15,7 +16,6 @@ from results.report.average_ranks import name_of
 from results.report.flips import Flips
 from results.report.report import Curve, Report, ReportRow
 from results.report.svg import Axis, Series, bars, chart, critical_difference
-from results.report.table import values_of
 
 _MOST_CHARTS = 60
 """Charts of one kind in a page; the rest is named by number."""
@@ -45,11 +45,10 @@ def statistics_section(report: Report) -> str:
         "a level of 0.05. A smaller one in the table above may be real; this suite could not show it.</p>",
         _folded(_table(header, lines), len(lines)),
     ]
+    without: dict[str, list[str]] = defaultdict(list)
     for ranks in report.ranks:
         if ranks.why_not:
-            parts.append(
-                f"<p>No average ranks for {html.escape(ranks.family)}: {html.escape(ranks.why_not)}.</p>"
-            )
+            without[ranks.why_not].append(ranks.family)
             continue
         title = f"Average rank over {len(ranks.blocks)} backbones or data sets: {ranks.family}"
         parts.append(critical_difference(title, ranks.ranks, ranks.critical_difference))
@@ -62,6 +61,9 @@ def statistics_section(report: Report) -> str:
                 "<p>Without an average rank, since a block has no result of them: "
                 f"{html.escape(', '.join(ranks.left_out))}.</p>"
             )
+    for why, families in without.items():
+        named = html.escape("; ".join(families))
+        parts.append(f"<p>No average ranks, since {html.escape(why)}: {named}.</p>")
     return "\n".join(parts)
 
 
@@ -75,7 +77,8 @@ def bits_section(report: Report) -> str:
     for key, rows in groups.items():
         widths = sorted({row.cells["bits"] for row in rows if row.cells["bits"] != "fp32"}, key=_widths)
         if len(widths) > 1:
-            drawn.append((key[3], _over_bits(report, ", ".join((key[3], key[0], *key[1:3])), rows, widths)))
+            title = ", ".join((key[3], key[0], *key[1:3]))
+            drawn.append((key[3], partial(_over_bits, report, title, rows, widths)))
     return _charts(drawn)
 
 
@@ -116,7 +119,7 @@ def cost_section(report: Report) -> str:
             key = (cells["backbone"], cells["bits"], cells["task"], cells["track"], cells["budget"])
             groups[(*key, cells["cost_devices"])].append(row)
     drawn = [
-        (key[0], _pareto(report, ", ".join(filter(None, key)), rows))
+        (key[0], partial(_pareto, report, ", ".join(filter(None, key)), rows))
         for key, rows in groups.items()
         if len(rows) > 1
     ]
@@ -130,7 +133,7 @@ def cost_section(report: Report) -> str:
 
 def _look(report: Report, row: ReportRow) -> tuple[int, int]:
     """Colour and shape: a method has its colour and an engine its shape in every chart."""
-    methods, engines = values_of(report, "method"), values_of(report, "engine")
+    methods, engines = report.values["method"], report.values["engine"]
     return methods.index(row.cells["method"]), engines.index(row.cells["engine"])
 
 
@@ -160,7 +163,8 @@ def gradients_section(curves: Iterable[Curve]) -> str:
             )
             for name, values in curve.values.items()
         ]
-        drawn.append(("", chart(curve.title, series, Axis("iteration"), Axis("share of the gradient"))))
+        axes = (Axis("iteration"), Axis("share of the gradient"))
+        drawn.append(("", partial(chart, curve.title, series, *axes)))
     return _charts(drawn)
 
 
@@ -234,7 +238,8 @@ def _classes(report: Report, one: Flips) -> str:
         worst = sorted(drops, key=lambda number: -drops[number])[:_MOST_CLASSES]
         if worst:
             shown = {names[c] if c < len(names) else f"class {c}": drops[c] for c in worst}
-            drawn.append(("", bars(f"{_short(row)}: points lost by class, the worst first", shown, "")))
+            title = f"{_short(row)}: points lost by class, the worst first"
+            drawn.append(("", partial(bars, title, shown, "")))
     if not drawn:
         return (
             "<p>No drop by class: no class has five images here, and a figure from fewer would be noise.</p>"
@@ -296,13 +301,13 @@ def _widths(bits: str) -> list[int]:
     return [int(width) for width in re.findall(r"[0-9]{1,9}", bits)]
 
 
-def _charts(drawn: Sequence[tuple[str, str]]) -> str:
+def _charts(drawn: Sequence[tuple[str, Callable[[], str]]]) -> str:
     """Charts side by side, each with its backbone, so that the page's filter finds it."""
     if not drawn:
         return ""
     shown = "".join(
-        f'<div data-backbone="{html.escape(backbone, quote=True)}">{svg}</div>' if backbone else svg
-        for backbone, svg in drawn[:_MOST_CHARTS]
+        f'<div data-backbone="{html.escape(backbone, quote=True)}">{draw()}</div>' if backbone else draw()
+        for backbone, draw in drawn[:_MOST_CHARTS]
     )
     left = len(drawn) - _MOST_CHARTS
     more = f"<p>{left} more charts are left out.</p>" if left > 0 else ""

@@ -10,10 +10,7 @@ from typing import Any, NamedTuple
 from results.figures import MISSING, duration, fixed, p_value
 from results.metrics import metrics_of
 from results.record import Record
-from results.report.report import Report, ReportRow
-
-FACETS = ("method", "engine", "backbone", "bits", "task", "track", "budget", "suite")
-"""What rows are filtered by, in the order of the page's controls and of each row's data."""
+from results.report.report import FACETS, Report, ReportRow
 
 
 class Column(NamedTuple):
@@ -30,9 +27,7 @@ class Column(NamedTuple):
 def columns_of(report: Report) -> list[Column]:
     """Those that tell something: what is the same for every row stands above the table instead."""
     label = " / ".join(metric.label for metric in metrics_of(row.cells["metric"] for row in report.rows))
-    names = [
-        name for name in ("backbone", "bits", "task", "track", "budget") if len(values_of(report, name)) > 1
-    ]
+    names = [name for name in ("backbone", "bits", "task", "track", "budget") if len(report.values[name]) > 1]
     return [
         Column("rank", "Rank", _rank, lambda row: row.tied_rank),
         Column("method", "Method", _method, lambda row: row.cells["method"], left=True),
@@ -52,13 +47,6 @@ def columns_of(report: Report) -> list[Column]:
         ),
         Column("p", "p", lambda row: p_value(row.cells["p_vs_best"]), lambda row: row.cells["p_vs_best"]),
     ]
-
-
-def values_of(report: Report, facet: str) -> list[str]:
-    """Every value of a facet, sorted."""
-    if facet == "suite":
-        return sorted({name for row in report.rows for name in row.suites})
-    return sorted({row.cells[facet] for row in report.rows})
 
 
 def table_html(report: Report, columns: Sequence[Column]) -> str:

@@ -100,9 +100,9 @@ def _differences(
     whole = _WHOLE.get(record.task, 0)
     if engine != record.engine:
         yield f"engine {record.engine} (paper: {engine})"
-    elif names.settings.get((record.method, engine)) and record.budget != "paper":
+    if names.settings.get((record.method, engine)) and record.budget != "paper":
         yield f"budget {record.budget}"
-    elif changed := names.departure(record):
+    elif engine == record.engine and (changed := names.departure(record)):
         modes = changed.split(", ")
         yield (
             f"mode {changed}" if len(modes) < 4 else f"mode {', '.join(modes[:3])} and {len(modes) - 3} more"
