@@ -104,6 +104,9 @@
     if (value === null || value === undefined) return "–";
     return typeof value === "object" ? JSON.stringify(value) : String(value);
   }
+  function named([names, ...values]) {
+    return Object.fromEntries(data.pool[names].map((name, i) => [name, values[i]]));
+  }
   function lines_of(mapping, path) {
     return Object.entries(mapping).flatMap(([name, value]) => {
       const full = path ? path + "." + name : name;
@@ -127,14 +130,16 @@
     }
     if (d.reason) add("No result", d.reason);
     add("Published", d.published ? d.verdict + ". " + d.published : d.verdict);
-    const metrics = [...new Set(d.seeds.flatMap((seed) => Object.keys(seed.metrics)))];
-    add("Seeds", table_of(["seed", ...metrics, "finished", "trial"], d.seeds.map((seed) =>
-      [seed.seed, ...metrics.map((m) => shown(seed.metrics[m])), seed.reason || seed.finished, seed.trial])));
-    const costs = [...new Set(d.seeds.flatMap((seed) => Object.keys(seed.cost)))];
+    const seeds = d.seeds.map(([seed, trial, said, metrics, cost]) =>
+      ({ seed, trial, said, metrics: named(metrics), cost: named(cost) }));
+    const metrics = [...new Set(seeds.flatMap((one) => Object.keys(one.metrics)))];
+    add("Seeds", table_of(["seed", ...metrics, "finished", "trial"], seeds.map((one) =>
+      [one.seed, ...metrics.map((m) => shown(one.metrics[m])), one.said, one.trial])));
+    const costs = [...new Set(seeds.flatMap((one) => Object.keys(one.cost)))];
     const devices = d.devices === undefined ? {} : data.pool[d.devices];
-    if (costs.length) add("Costs", table_of(["", ...d.seeds.map((seed) => "seed " + seed.seed), "device"],
-      costs.map((c) => [c.replaceAll("_", " "), ...d.seeds.map((seed) => shown(seed.cost[c])), devices[c] || ""])));
-    const shares = Object.entries(d.shares || {});
+    if (costs.length) add("Costs", table_of(["", ...seeds.map((one) => "seed " + one.seed), "device"],
+      costs.map((c) => [c.replaceAll("_", " "), ...seeds.map((one) => shown(one.cost[c])), devices[c] || ""])));
+    const shares = Object.entries(d.shares ? named(d.shares) : {});
     if (shares.length) add("Gradient shares", table_of(["loss term", "mean share"], shares.map(([n, v]) => [n, shown(v)])));
     if (d.notes !== undefined) add("Notes", data.pool[d.notes].join("; "));
     for (const [name, title] of [["settings", "Settings"], ["tuning", "Search"], ["protocol", "Protocol"], ["environment", "Environment"]])

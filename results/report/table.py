@@ -81,7 +81,7 @@ def data_of(report: Report, columns: Sequence[Column]) -> dict[str, Any]:
     pool = _Pool()
     rows = [
         {
-            "id": row.row.first.trial[:16],
+            "id": row.row.first.trial[:12],
             "f": [*(pool.add(row.cells[name]) for name in FACETS[:-1]), [pool.add(s) for s in row.suites]],
             "s": [_rounded(column.key(row)) for column in columns],
             "d": _details(row, pool),
@@ -99,7 +99,8 @@ class _Pool:
         self._places: dict[str, int] = {}
 
     def add(self, value: Any) -> int:
-        key = json.dumps(value, sort_keys=True)
+        # Texts and numbers are their own keys; the JSON of anything else begins with a bracket.
+        key = value if isinstance(value, str) else json.dumps(value)
         if key not in self._places:
             self._places[key] = len(self.values)
             self.values.append(value)
@@ -130,20 +131,20 @@ def _details(row: ReportRow, pool: _Pool) -> dict[str, Any]:
     return {
         **{name: text for name, text in said.items() if text},
         **{name: pool.add(value) for name, value in pooled.items() if value},
-        "shares": {name: _rounded(share) for name, share in one.gradient_shares.items()},
-        "seeds": [_seed(record) for record in row.row.records],
+        **({"shares": _numbers(one.gradient_shares, pool)} if one.gradient_shares else {}),
+        "seeds": [_seed(record, pool) for record in row.row.records],
     }
 
 
-def _seed(record: Record) -> dict[str, Any]:
-    kept = {
-        "seed": record.seed,
-        "trial": record.trial,
-        "finished": record.finished_at,
-        "metrics": {name: _rounded(value) for name, value in record.metrics.items()},
-        "cost": {name: _rounded(value) for name, value in record.cost.items()},
-    }
-    return kept if record.status == "ok" else {**kept, "reason": f"{record.status}: {record.reason}"}
+def _seed(record: Record, pool: _Pool) -> list[Any]:
+    """Seed, trial, when it ended or why it has no result, its metrics, and its costs."""
+    said = record.finished_at if record.status == "ok" else f"{record.status}: {record.reason}"
+    return [record.seed, record.trial, said, _numbers(record.metrics, pool), _numbers(record.cost, pool)]
+
+
+def _numbers(values: Mapping[str, float], pool: _Pool) -> list[Any]:
+    """The place of the names in the pool, then the numbers."""
+    return [pool.add(list(values)), *map(_rounded, values.values())]
 
 
 def _rounded(value: Any) -> Any:
