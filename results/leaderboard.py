@@ -81,6 +81,8 @@ class Board:
 
     rows: tuple[Mapping[str, Any], ...]
     """Every column of `columns` by name, None where a value is missing."""
+    sources: tuple[Row, ...] = ()
+    """The records of each row, in the order of `rows`."""
 
     def frame(self) -> pd.DataFrame:
         """The rows as a pandas table with the dtypes of `columns`."""
@@ -117,9 +119,12 @@ def leaderboard(records: Iterable[Record], *, published: PublishedNames | None =
         | _cost(row)
         for index, row in enumerate(rows)
     ]
-    cells.sort(key=_order)
+    order = sorted(range(len(cells)), key=lambda index: _order(cells[index]))
     kinds = columns()
-    return Board(tuple({name: _cell(row.get(name), kinds[name]) for name in kinds} for row in cells))
+    return Board(
+        tuple({name: _cell(cells[i].get(name), kinds[name]) for name in kinds} for i in order),
+        tuple(rows[i] for i in order),
+    )
 
 
 def _cell(value: Any, kind: str) -> Any:

@@ -75,13 +75,11 @@ def published_values(
     others; numbers quoted at second hand come last. At `fp32` the full-precision rows are meant, whatever the
     method's name. Empty where nothing was published, or for a task no paper uses.
     """
-    papers_task = _TASKS.get(task)
+    papers_task = _TASKS.get(task, ("", ""))
     found = [
         number
-        for number in published_numbers()
-        if (number.task, number.dataset) == papers_task
-        and (number.backbone, number.bits) == (backbone, bits)
-        and number.metric in metric_of(metric).papers_names
+        for number in _by_cell().get((papers_task, backbone, bits), ())
+        if number.metric in metric_of(metric).papers_names
         and (number.method.startswith(_FULL_PRECISION) if bits == "fp32" else number.method == method)
     ]
     return tuple(sorted(found, key=_distance_from_authors))
@@ -93,6 +91,16 @@ def published_numbers() -> tuple[PublishedNumber, ...]:
     with _FILE.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         return tuple(_read(row, reader.line_num) for row in reader)
+
+
+@functools.cache
+def _by_cell() -> Mapping[tuple[tuple[str, str], str, str], list[PublishedNumber]]:
+    """(task and data set, backbone, bits) -> the numbers of that cell, in the order of the file."""
+    cells: dict[tuple[tuple[str, str], str, str], list[PublishedNumber]] = {}
+    for number in published_numbers():
+        place = ((number.task, number.dataset), number.backbone, number.bits)
+        cells.setdefault(place, []).append(number)
+    return cells
 
 
 def _read(row: Mapping[str, str], line: int) -> PublishedNumber:

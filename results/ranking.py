@@ -57,14 +57,19 @@ def standings(rows: Sequence[Row]) -> dict[int, Standing]:
     track, weights and samples. In the published track whole methods compete, whatever their protocol; in the
     controlled track only rows of one engine whose protocols agree.
     """
+    places: dict[int, Standing] = {}
+    for members in ranked_groups(rows):
+        places |= _ranked(rows, members)
+    return places
+
+
+def ranked_groups(rows: Sequence[Row]) -> list[list[int]]:
+    """Indices into `rows` of those that are ranked together; see `standings`."""
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for index, row in enumerate(rows):
         if not row.is_reference and row.score() is not None:
             groups[_group(row)].append(index)
-    places: dict[int, Standing] = {}
-    for members in groups.values():
-        places |= _ranked(rows, members)
-    return places
+    return list(groups.values())
 
 
 def _group(row: Row) -> tuple[str, ...]:
@@ -78,7 +83,7 @@ def _group(row: Row) -> tuple[str, ...]:
 def _ranked(rows: Sequence[Row], members: list[int]) -> dict[int, Standing]:
     means = {index: _mean(rows[index]) for index in members}
     best = max(members, key=means.__getitem__)
-    tests = {i: test for i in members if i != best and (test := _compare(rows[i], rows[best])) is not None}
+    tests = {i: test for i in members if i != best and (test := paired_test(rows[i], rows[best])) is not None}
     corrected = dict(zip(tests, holm([p for _, p in tests.values()]), strict=True))
     return {
         index: Standing(
@@ -96,11 +101,11 @@ def _mean(row: Row) -> float:
     return score.mean
 
 
-def _compare(row: Row, best: Row) -> tuple[str, float] | None:
+def paired_test(row: Row, other: Row) -> tuple[str, float] | None:
     """Name and p-value of the paired test; None where outcomes were not kept or samples are unknown."""
     import numpy as np
 
-    first, second = _outcomes(row), _outcomes(best)
+    first, second = outcomes_of(row), outcomes_of(other)
     if first is None or second is None or not row.first.samples_digest:
         return None
     if len(first) == len(second) == 1 and first.dtype == second.dtype == bool:
@@ -115,7 +120,7 @@ def compared(row: Row, other: Row) -> Comparison | None:
 
     if row.first.samples_digest != other.first.samples_digest:
         return None
-    first, second, test = _outcomes(row), _outcomes(other), _compare(row, other)
+    first, second, test = outcomes_of(row), outcomes_of(other), paired_test(row, other)
     if first is None or second is None or test is None:
         return None
     drawn = paired_bootstrap(first, second, generator=np.random.default_rng(_BOOTSTRAP_SEED))
@@ -123,8 +128,8 @@ def compared(row: Row, other: Row) -> Comparison | None:
     return Comparison(row.first.metric, 100 * drawn.difference, Interval(100 * low, 100 * high), test[1])
 
 
-def _outcomes(row: Row) -> np.ndarray | None:
-    """(seeds, images) of the ranking metric: boolean, or scores from 0 to 1."""
+def outcomes_of(row: Row) -> np.ndarray | None:
+    """(seeds, images) of the ranking metric: boolean, or scores from 0 to 1; None where none were kept."""
     import numpy as np
 
     seeds = [_outcome(record) for record in row.ok]

@@ -6,6 +6,7 @@ Plain data that survives JSON; knows nothing about where it is kept (`harness.st
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import typing
@@ -92,7 +93,7 @@ class Record(TrialIdentity):
     finished_at: str = ""
     """ISO 8601, UTC."""
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """Short hash of the protocol: rows are ranked together only where it agrees."""
         canonical = json.dumps(self.protocol, sort_keys=True, separators=(",", ":"))

@@ -16,7 +16,21 @@ from importlib import metadata
 
 import typer
 
-from harness.cli import analyze, doctor, leaderboard, listing, plan, run, schema, store, synthesize, tune, ui
+from harness.cli import (
+    analyze,
+    compare,
+    doctor,
+    leaderboard,
+    listing,
+    plan,
+    report,
+    run,
+    schema,
+    store,
+    synthesize,
+    tune,
+    ui,
+)
 from harness.cli.streams import never_fail_to_encode
 from harness.errors import HarnessError, printable
 
@@ -66,6 +80,8 @@ app.command("tune", epilog=tune.EPILOG)(tune.tune)
 app.command("plan")(plan.plan)
 app.command("list")(listing.list_things)
 app.command("leaderboard")(leaderboard.show_leaderboard)
+app.command("report", epilog=report.EPILOG)(report.report)
+app.command("compare", epilog=compare.EPILOG)(compare.compare)
 app.command("synthesize", epilog=synthesize.EPILOG)(synthesize.synthesize)
 app.command("analyze", epilog=analyze.EPILOG)(analyze.analyze)
 app.add_typer(store.app, name="store")

@@ -20,10 +20,20 @@ def board_of(records: Iterable[Record], *, published: bool = True) -> Board:
     if not published:
         return leaderboard(records)
     records = list(records)
+    return leaderboard(records, published=published_names(records))
+
+
+def published_names(records: Iterable[Record]) -> PublishedNames:
+    """How the methods, engines and backbones of the records read in papers' tables.
+
+    Each method stands there with its own engine too, whatever engine the records have.
+    """
     backbones = {name: spec.published_name for name, spec in SPECS.items() if spec.published_name}
-    methods = _published_methods({(record.method, record.engine) for record in records})
+    pairs = {(record.method, record.engine) for record in records}
+    known = {name for name, _ in pairs}.intersection(method_names())
+    methods = _published_methods(pairs | {(name, get_method(name).engine or "none") for name in known})
     settings = {pair: _published_settings(get_method(pair[0]), pair[1]) for pair in methods}
-    return leaderboard(records, published=PublishedNames(methods, backbones, settings))
+    return PublishedNames(methods, backbones, settings)
 
 
 def _published_methods(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
