@@ -44,6 +44,7 @@ _BUILT_IN_ENGINES = {
     "lsq_qat": "methods.engines.lsq_qat:LsqQat",
     "repq_ptq": "methods.engines.repq_ptq:RepqPtq",
     "block_reconstruction": "methods.engines.block_reconstruction:BlockReconstruction",
+    "error_reduction": "methods.engines.error_reduction:ErrorReduction",
 }
 
 _UNFIT = "{} is no word of letters, digits, '_' and '-'"

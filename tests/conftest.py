@@ -35,9 +35,10 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def golden() -> dict[str, dict]:
-    """Name -> case of golden.json: values that the authors' released functions print."""
-    path = Path(__file__).parent / "methods" / "golden.json"
-    return {case["name"]: case for case in json.loads(path.read_text())["cases"]}
+    """Name -> case of both golden files: values that the authors' released functions print."""
+    folder = Path(__file__).parent / "methods"
+    files = [json.loads((folder / name).read_text()) for name in ("golden.json", "golden_extra.json")]
+    return {case["name"]: case for file in files for case in file["cases"]}
 
 
 @pytest.fixture(autouse=True)

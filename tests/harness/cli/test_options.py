@@ -249,7 +249,7 @@ def test_help_fits_eighty_columns(verb):
 @pytest.mark.parametrize(
     ("field", "incomplete", "offered"),
     [
-        ("suite", "digits_w3", ["digits_w3a3"]),
+        ("suite", "digits_w3", ["digits_w3a3", "digits_w3a4"]),
         ("methods", "maska", ["maskaq"]),
         ("methods", "mimiq,maska", ["mimiq,maskaq"]),
         ("backbones", "deit_t", ["deit_tiny"]),
