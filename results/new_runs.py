@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from results.logged_runs import BUSY_SECONDS, OtherTables, refuse_others
 
@@ -162,6 +164,12 @@ class DatabaseWriter:
             self._rows["datasets"].append((self._data[known], self._experiment, *known, *told))
         return self._data[known]
 
+    def attach(self, run_id: str, name: str, text: str) -> None:
+        """Lay a text file beside a run, at once. Raises OSError."""
+        folder = Path(url2pathname(urlsplit(self._artifacts).path), run_id, "artifacts")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+
     def tag(self, run_id: str, key: str, value: str) -> None:
         """Set a tag of a run with the next flush."""
         self._rows["tags"].append((run_id, key, value))
@@ -201,7 +209,7 @@ def _experiment(connection: sqlite3.Connection, name: str) -> tuple[int, str]:
     query = """select experiment_id, artifact_location from experiments
     where name = ? and lifecycle_stage = 'active'"""
     found = connection.execute(query, (name,)).fetchall()
-    if len(found) != 1 or not found[0][1] or set("?#") & set(found[0][1]):
+    if len(found) != 1 or not (found[0][1] or "").startswith("file:") or set("?#") & set(found[0][1]):
         raise OtherTables
     identity, artifacts = found[0]
     return identity, artifacts

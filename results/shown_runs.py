@@ -16,9 +16,9 @@ from results.record import Record
 
 PARENT = "mlflow.parentRunId"
 """MLflow's own tag for nested runs."""
-_NOTE = "mlflow.note.content"
+NOTE = "mlflow.note.content"
 """MLflow's own tag for a run's description, in Markdown."""
-_TAG_LENGTH = 5000
+TAG_LENGTH = 5000
 """Longest tag that every MLflow 2 and 3 server keeps whole."""
 _SHOWN_LENGTH = 500
 """Longest text shown as a parameter or as the reason; the record itself is kept whole."""
@@ -48,21 +48,20 @@ def shown_run(
         if not math.isinf(value)  # MLflow would store 1.8e308
     }
     suites = sorted(suites)
-    pieces = [text[start : start + _TAG_LENGTH] for start in range(0, len(text), _TAG_LENGTH)]
+    pieces = [text[start : start + TAG_LENGTH] for start in range(0, len(text), TAG_LENGTH)]
     facts = {"trial": record.trial, "listed_as": listed_as(record), **(further_tags or {})}
     facts |= {"status": record.status, "reason": shown(record.reason), "fingerprint": record.fingerprint}
     facts |= {suite_tag(suite): "true" for suite in suites}
-    facts |= {_NOTE: _description(record, suites)}
+    facts |= {NOTE: _description(record, suites)}
     facts |= {f"record.{index:03d}": piece for index, piece in enumerate(pieces)}
-    end = _finished(record)
-    taken = sum(record.cost.get(name, 0.0) for name in _TAKEN)
+    start, end = times_of(record)
     return NewRun(
         name=_name(record, (further_tags or {}).get("try", "")),
         is_good=record.status == "ok",
         params={legal(key): shown(value) for key, value in _params(record).items()},
         metrics=metrics,
         tags={**facts, "content": content},
-        start=end - round(1000 * taken),
+        start=start,
         end=end,
         data=_data(record),
     )
@@ -77,12 +76,14 @@ def _name(record: Record, number: str) -> str:
     return f"try {int(number.partition('.')[0]):02d} {name}" if number else name
 
 
-def _finished(record: Record) -> int:
-    """When the record's evaluation ended, in milliseconds since 1970; now where it does not say."""
+def times_of(record: Record) -> tuple[int, int]:
+    """Beginning and end in milliseconds since 1970; the end is now where the record does not say."""
     try:
-        return round(1000 * datetime.datetime.fromisoformat(record.finished_at).timestamp())
+        finished = datetime.datetime.fromisoformat(record.finished_at).timestamp()
     except ValueError:
-        return round(1000 * time.time())
+        finished = time.time()
+    taken = sum(record.cost.get(name, 0.0) for name in _TAKEN)
+    return round(1000 * (finished - taken)), round(1000 * finished)
 
 
 def _data(record: Record) -> DataSet | None:
@@ -106,7 +107,7 @@ def _description(record: Record, suites: Sequence[str]) -> str:
     commands = [f"    harness run --suite {shlex.quote(suite)}{again}" for suite in suites]
     notes = [f"- {note}" for note in record.notes]
     blocks = [" ".join(heads), *(["Again:", "\n".join(commands)] if commands else []), "\n".join(notes)]
-    return "\n\n".join(block for block in blocks if block)[:_TAG_LENGTH]
+    return "\n\n".join(block for block in blocks if block)[:TAG_LENGTH]
 
 
 def _params(record: Record) -> dict[str, object]:

@@ -23,6 +23,7 @@ from results.addresses import shown_address, without_passwords
 from results.logged_runs import LoggedRun, OtherTables, read_runs
 from results.new_runs import CONTEXT, DatabaseWriter, NewRun
 from results.record import Record
+from results.shown_boards import ShownBoard
 from results.shown_runs import PARENT, legal, listed_as, shown, shown_run, suite_tag, suites_of
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ _BATCH = 100
 _PAGE = 1000
 _IDENTIFYING = ("trial", "listed_as", "content", "superseded")
 """Tags that say whose run it is, and whether it counts."""
+_BOARD = ("board", "content")
+"""Tags of a leaderboard's run."""
 _FEW = 20
 """As many records are looked for one by one on a server, where reading all of its runs may take longer."""
 
@@ -83,6 +86,21 @@ class Tracker:
                     _log_one(writer, logged[record.trial, listed_as(record)], record, suite)
                     for record in records
                 )
+
+    def log_board(self, board: ShownBoard) -> bool:
+        """Log a suite's leaderboard as a run with its files; whether one was written: it is, when it changed.
+
+        Raises TrackingError.
+        """
+        with self._held():
+            logged = {(run.tags.get("board"), run.tags.get("content")) for run in self._runs(_BOARD)}
+            if (board.suite, board.content) in logged:
+                return False
+            with self._writing() as writer:
+                run_id = writer.write(board.run())
+                for name, text in board.files.items():
+                    writer.attach(run_id, name, text)
+            return True
 
     def load(self, suite: str) -> list[Record]:
         """The records of a suite, one per listed trial, ordered by trial. Raises TrackingError."""
@@ -306,6 +324,10 @@ class _Writer(Protocol):
         """The run's id."""
         ...
 
+    def attach(self, run_id: str, name: str, text: str) -> None:
+        """Lay a text file beside a run."""
+        ...
+
     def tag(self, run_id: str, key: str, value: str) -> None:
         """Set a tag."""
         ...
@@ -341,6 +363,10 @@ class _ClientWriter:
             client.log_inputs(run_id, [DatasetInput(dataset, [InputTag(CONTEXT, data.split)])])
         client.set_terminated(run_id, run.status, run.end)
         return run_id
+
+    def attach(self, run_id: str, name: str, text: str) -> None:
+        """Lay a text file beside a run."""
+        self._opened()[0].log_text(run_id, text, name)
 
     def tag(self, run_id: str, key: str, value: str) -> None:
         """Set a tag."""

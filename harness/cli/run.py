@@ -23,8 +23,10 @@ from harness.planning.request import Machine, Places, Request, Rows, option
 from harness.planning.session import Session, open_session
 from harness.reporting.detection_pictures import save_detection_pictures
 from harness.reporting.leaderboard import board_of
+from results.leaderboard import Board
 from results.record import Record
 from results.renderers import render
+from results.shown_boards import shown_board
 from results.tracking import TrackingError
 
 if TYPE_CHECKING:
@@ -89,12 +91,13 @@ def _report(
 ) -> None:
     """Track and show the records, then say what was run, where it is, and how to see it again."""
     store = session.store
+    board = board_of(outcome.records)
     try:
-        kept = _tracked(session, outcome, tracking)
+        kept = _tracked(session, outcome, board, tracking)
     except TrackingError as error:
         raise HarnessError(f"the records are safe in {store.root}, but {error}") from None
     finally:
-        print(render(board_of(outcome.records), "table", console=console))
+        print(render(board, "table", console=console))
     pictures = save_detection_pictures(session) if store.is_writable() else None
     lines = [
         *(f"note: {note}" for note in outcome.notes),
@@ -112,11 +115,12 @@ def _briefly(file: Path) -> str:
     return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)
 
 
-def _tracked(session: Session, outcome: RunOutcome, tracking: Tracking) -> str:
-    """Track the records where that can be; a sentence on where they are. Raises TrackingError."""
+def _tracked(session: Session, outcome: RunOutcome, board: Board, tracking: Tracking) -> str:
+    """Track records and leaderboard where that can be; a sentence on where they are. Raises TrackingError."""
     root = session.store.root
     if tracking.is_read_only(root):
         return f"Read: {root}; nothing could be recorded in MLflow, since the store cannot be written"
     tracker = tracking.tracker(root)
     tracker.log(outcome.records, session.suite.name)
+    tracker.log_board(shown_board(session.suite.name, board, outcome.records))
     return f"{'Written' if session.store.is_writable() else 'Read'}: {root} (MLflow: {tracker.shown_uri})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import math
 import random
 import socket
@@ -16,7 +17,10 @@ import pytest
 
 from results import tracking
 from results.database import local_uri
+from results.leaderboard import leaderboard
 from results.record import Record
+from results.renderers import render
+from results.shown_boards import shown_board
 from results.tracking import Tracker, TrackingError
 from tests.results.fakes import detection, failed, record
 
@@ -222,6 +226,38 @@ def test_a_run_says_when_it_was_how_it_did_and_what_makes_it_again(tracker: Trac
     narrowed = "--methods maskaq --engine psaq_ptq --backbones deit_tiny --bits w4a4 --seeds 0"
     assert f"harness run --suite mine {narrowed}" in described
     assert "- a batch was drawn again" in described
+
+
+def test_a_leaderboard_is_a_run_with_its_files_written_when_it_changed(tracker: Tracker, tmp_path: Path):
+    from mlflow import MlflowClient
+
+    one = record("maskaq", trial="on a board")
+    board = leaderboard([one])
+    shown = shown_board("boards", board, [one])
+    assert tracker.log_board(shown)
+    assert not tracker.log_board(shown)
+    (run,) = column(tracker, "select run_uuid, value from tags where key = 'board' and value = 'boards'")
+    ((name, times),) = column(
+        tracker, f"select name, start_time || ' ' || end_time from runs where run_uuid = '{run}'"
+    ).items()
+    assert (name, times) == ("leaderboard boards", "1795427935000 1795428000000")
+    client = MlflowClient(tracking_uri=tracker.uri)
+
+    def read(name: str) -> str:
+        return Path(client.download_artifacts(run, name, str(tmp_path))).read_text()
+
+    assert read("leaderboard.md") == render(board, "md")
+    assert read("leaderboard.csv") == render(board, "csv")
+    table = json.loads(read("leaderboard.json"))
+    (row,) = table["data"]
+    assert dict(zip(table["columns"], row, strict=True))["method"] == "maskaq"
+    assert (
+        "maskaq"
+        in column(tracker, f"select key, value from tags where run_uuid = '{run}'")["mlflow.note.content"]
+    )
+    more = [one, record("psaq_vit", trial="on a board too")]
+    assert tracker.log_board(shown_board("boards", leaderboard(more), more))
+    assert tracker.load("boards") == []  # it is no trial
 
 
 def test_nothing_is_written_to_the_working_folder(tmp_path: Path, tracker: Tracker, monkeypatch):
