@@ -27,7 +27,13 @@ _NAMES = {"Method": 16, "Backbone": None}
 """The columns that may fold, and to how many characters before others leave."""
 _ELSEWHERE = "A wider terminal shows them, and so does every other format."
 _LEFT = ("Backbone", "Bits", "Method", "Prot.")
-_RICH_STYLES: dict[Style, str] = {"plain": "", "best": "bold", "reference": "dim italic", "failed": "red"}
+_RICH_STYLES: dict[Style, str] = {
+    "plain": "",
+    "best": "bold",
+    "second": "",
+    "reference": "dim italic",
+    "failed": "red",
+}
 _LATEX_SPECIALS = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -44,6 +50,7 @@ _LATEX_SPECIALS = {
     "±": r"$\pm$",
     "–": "--",
 }
+_LATEX_MARKS = {"best": r"\textbf{{{}}}", "second": r"\underline{{{}}}", "reference": r"\textit{{{}}}"}
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -135,7 +142,7 @@ def _markdown(view: View) -> str:
         ruler = ("---" if name in _LEFT else "---:" for name in block.header)
         lines = [_markdown_row(map(_escape_markdown, block.header)), _markdown_row(ruler)]
         for line in _lines(block):
-            lines.append(_markdown_row(_marked(line, _escape_markdown, "**{}**", "*{}*")))
+            lines.append(_markdown_row(_marked(line, _escape_markdown, best="**{}**", reference="*{}*")))
         parts.append(f"### {_escape_markdown(block.title)}\n\n" + "\n".join(lines))
     if view.footnotes:
         parts.append("\n".join(f"- {_escape_markdown(note)}" for note in view.footnotes))
@@ -158,10 +165,7 @@ def _latex(view: View) -> str:
     for block in view.blocks:
         columns = "".join("l" if name in _LEFT else "r" for name in block.header)
         bodies = [
-            "\n".join(
-                " & ".join(_marked(line, _escape_latex, r"\textbf{{{}}}", r"\textit{{{}}}")) + r" \\"
-                for line in section
-            )
+            "\n".join(" & ".join(_marked(line, _escape_latex, **_LATEX_MARKS)) + r" \\" for line in section)
             for section in block.sections
         ]
         lines = [
@@ -214,9 +218,9 @@ def _lines(block: Block) -> Iterator[Line]:
     return (line for section in block.sections for line in section)
 
 
-def _marked(line: Line, escape: Callable[[str], str], best: str, reference: str) -> list[str]:
-    """Escaped cells; the method's name and score of a best or reference row are set off."""
-    pattern = {"best": best, "reference": reference}.get(line.style, "{}")
+def _marked(line: Line, escape: Callable[[str], str], **patterns: str) -> list[str]:
+    """Escaped cells; the method's name and score of a row are set off by the pattern of its style."""
+    pattern = patterns.get(line.style, "{}")
     return [
         pattern.format(escape(cell)) if index in (3, 4) else escape(cell)
         for index, cell in enumerate(line.cells)

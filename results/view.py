@@ -16,7 +16,7 @@ from results.leaderboard import APART, Board
 from results.metrics import Metric, metric_of, metrics_of
 from results.record import SEVERAL
 
-Style = Literal["plain", "best", "reference", "failed"]
+Style = Literal["plain", "best", "second", "reference", "failed"]
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -135,7 +135,8 @@ def _style(row: Mapping[str, Any]) -> Style:
         return "failed"
     if row["reference"]:
         return "reference"
-    return "best" if row["rank"] == 1 else "plain"
+    places: dict[int | None, Style] = {1: "best", 2: "second"}
+    return places.get(row["rank"], "plain")
 
 
 def _name(row: Mapping[str, Any]) -> str:

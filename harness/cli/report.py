@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,6 +73,7 @@ def _write(folder: Path, requests: Sequence[Request], sessions: Sequence[Session
             suites[record.trial].append(session.suite.name)
             records.setdefault(record.trial, record)
             asked.setdefault(record.trial, request)
+    gc.freeze()  # records stay until the end: a search among them for garbage finds nothing
     board = board_of(records.values())
     commands = [_command(row, asked[row.first.trial]) for row in board.sources]
     made = report_of(

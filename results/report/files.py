@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import importlib.util
 import io
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from results.leaderboard import Board, columns
 from results.renderers import render
@@ -37,10 +37,11 @@ def files_of(report: Report, board: Board) -> Iterator[File]:
     """Every file but the mark; Parquet only where pyarrow is installed."""
     yield File("index.html", page_of(report).encode())
     yield File("table.md", render(board, "md").encode())
-    yield File("table.csv", _csv(report).encode())
     yield File("table.tex", render(board, "latex").encode())
+    rows = list(flat_rows(report))
+    yield File("table.csv", _csv(rows).encode())
     if can_write_parquet():
-        yield File("table.parquet", _parquet(report))
+        yield File("table.parquet", _parquet(rows))
 
 
 def can_write_parquet() -> bool:
@@ -48,8 +49,7 @@ def can_write_parquet() -> bool:
     return importlib.util.find_spec("pyarrow") is not None
 
 
-def _csv(report: Report) -> str:
-    rows = list(flat_rows(report))
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else list(columns()), lineterminator="\n")
     writer.writeheader()
@@ -57,12 +57,12 @@ def _csv(report: Report) -> str:
     return text.getvalue()
 
 
-def _parquet(report: Report) -> bytes:
+def _parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """The columns of the CSV with their types: text, float64, int64, and booleans."""
     import pandas as pd
 
     kinds = {name: kind for name, kind in columns().items() if kind != "object"}
-    frame = pd.DataFrame(flat_rows(report))
+    frame = pd.DataFrame(rows)
     known = {name: kind for name, kind in kinds.items() if name in frame}
     numbers = [name for name in _NUMBERS if name in frame]
     frame = frame.astype({**known, **dict.fromkeys(numbers, "float64")})

@@ -98,9 +98,10 @@ class _Pool:
         self.values: list[Any] = []
         self._places: dict[str, int] = {}
 
-    def add(self, value: Any) -> int:
-        # Texts and numbers are their own keys; the JSON of anything else begins with a bracket.
-        key = value if isinstance(value, str) else json.dumps(value)
+    def add(self, value: Any, key: str = "") -> int:
+        """The place of a value; `key` tells it from others where the caller knows one."""
+        # A text is its own key; the JSON of anything else begins with a bracket.
+        key = key or (value if isinstance(value, str) else json.dumps(value))
         if key not in self._places:
             self._places[key] = len(self.values)
             self.values.append(value)
@@ -122,7 +123,6 @@ def _details(row: ReportRow, pool: _Pool) -> dict[str, Any]:
     }
     pooled = {
         "settings": one.settings,
-        "protocol": one.protocol,
         "environment": one.environment,
         "devices": one.cost_devices,
         "tuning": one.tuning,
@@ -131,6 +131,7 @@ def _details(row: ReportRow, pool: _Pool) -> dict[str, Any]:
     return {
         **{name: text for name, text in said.items() if text},
         **{name: pool.add(value) for name, value in pooled.items() if value},
+        **({"protocol": pool.add(one.protocol, one.fingerprint)} if one.protocol else {}),
         **({"shares": _numbers(one.gradient_shares, pool)} if one.gradient_shares else {}),
         "seeds": [_seed(record, pool) for record in row.row.records],
     }

@@ -103,12 +103,14 @@ def _differences(
     if names.settings.get((record.method, engine)) and record.budget != "paper":
         yield f"budget {record.budget}"
     elif engine == record.engine and (changed := names.departure(record)):
-        modes = changed.split(", ")
+        fields = changed.split(", ")
         yield (
-            f"mode {changed}" if len(modes) < 4 else f"mode {', '.join(modes[:3])} and {len(modes) - 3} more"
+            f"settings {changed}"
+            if len(fields) < 4
+            else f"settings {', '.join(fields[:3])} and {len(fields) - 3} more"
         )
     if not record.quantizes_heads_alike:
-        yield "mode: heads keep other bits"
+        yield "scope: heads keep other bits"
     if record.images and record.images != whole:
         yield f"data {record.images:,} of {whole:,} images"
     elif full_precision is not None and (gap := _checkpoint_gap(record, names, full_precision, number)):

@@ -27,6 +27,8 @@ VERBS = (
     "plan",
     "list",
     "leaderboard",
+    "report",
+    "compare",
     "synthesize",
     "analyze",
     "store",

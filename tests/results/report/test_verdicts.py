@@ -52,9 +52,9 @@ def test_under_the_papers_conditions_the_interval_judges(top1, judgement):
         ({"budget": "fast"}, ("budget fast",)),
         ({"images": 450}, ("data 450 of 50,000 images",)),
         ({"engine": "repq_ptq"}, ("engine repq_ptq (paper: lsq_qat)",)),
-        ({"settings": {"engine": {"batch_size": 32, "mode": "fixed"}}}, ("mode mode=fixed",)),
+        ({"settings": {"engine": {"batch_size": 32, "mode": "fixed"}}}, ("settings mode=fixed",)),
         ({"fp": 75.45}, ("checkpoint: full precision 75.45 (paper: 72.21)",)),
-        ({"protocol": {"engine": {"scope": "backbone"}}}, ("mode: heads keep other bits",)),
+        ({"protocol": {"engine": {"scope": "backbone"}}}, ("scope: heads keep other bits",)),
         ({"budget": "fast", "images": 450}, ("budget fast", "data 450 of 50,000 images")),
         (
             {"engine": "repq_ptq", "budget": "fast"},
