@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +81,8 @@ class Board:
 
     rows: tuple[Mapping[str, Any], ...]
     """Every column of `columns` by name, None where a value is missing."""
+    remarks: tuple[str, ...] = ()
+    """What a reader has to know of how much it shows, a sentence each."""
 
     def frame(self) -> pd.DataFrame:
         """The rows as a pandas table with the dtypes of `columns`."""
@@ -99,10 +101,13 @@ def columns() -> dict[str, str]:
     return {**_BEFORE_METRICS, **dict.fromkeys(kept_metrics(), "float64"), **_AFTER_METRICS}
 
 
-def leaderboard(records: Iterable[Record], *, published: PublishedNames | None = None) -> Board:
+def leaderboard(
+    records: Iterable[Record], *, published: PublishedNames | None = None, remarks: Sequence[str] = ()
+) -> Board:
     """The leaderboard of the records.
 
     `published` says how papers call our methods and backbones; without it the published columns stay empty.
+    `remarks` are shown below the table as they are.
     """
     rows = gathered(records)
     places = standings(rows)
@@ -119,7 +124,8 @@ def leaderboard(records: Iterable[Record], *, published: PublishedNames | None =
     ]
     cells.sort(key=_order)
     kinds = columns()
-    return Board(tuple({name: _cell(row.get(name), kinds[name]) for name in kinds} for row in cells))
+    shown = tuple({name: _cell(row.get(name), kinds[name]) for name in kinds} for row in cells)
+    return Board(shown, tuple(remarks))
 
 
 def _cell(value: Any, kind: str) -> Any:

@@ -63,7 +63,7 @@ def view_of(board: Board) -> View:
         ]
         header = _header(metric, oracle)
         blocks.append(Block(f"{task}, {track} track, budget {budget}{counted}", header, tuple(sections)))
-    return View(tuple(blocks), tuple(_footnotes(board.rows, marks)))
+    return View(tuple(blocks), (*board.remarks, *_footnotes(board.rows, marks)))
 
 
 def _groups(rows: Rows, *names: str) -> dict[tuple[Any, ...], list[Mapping[str, Any]]]:

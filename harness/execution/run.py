@@ -54,6 +54,7 @@ def _run(session: Session, scheduler: Scheduler, console: Console, allow_fp_mism
     missing = session.plan.missing(session.store)
     if missing:
         session.store.create()
+    if session.store.is_writable():
         session.store.write_plan(stored_plan(session.plan))
     notes = list(session.notes)
 
