@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -102,12 +102,17 @@ def columns() -> dict[str, str]:
 
 
 def leaderboard(
-    records: Iterable[Record], *, published: PublishedNames | None = None, remarks: Sequence[str] = ()
+    records: Iterable[Record],
+    *,
+    published: PublishedNames | None = None,
+    remarks: Sequence[str] = (),
+    sound: Collection[str] | None = None,
 ) -> Board:
     """The leaderboard of the records.
 
     `published` says how papers call our methods and backbones; without it the published columns stay empty.
-    `remarks` are shown below the table as they are.
+    `remarks` are shown below the table as they are. Where `sound` is given, the keys of trials that somebody
+    repeated, each row says under `unverified` whether none of its trials is among them.
     """
     rows = gathered(records)
     places = standings(rows)
@@ -120,10 +125,12 @@ def leaderboard(
         | _standing(places.get(index))
         | _published(row, published or PublishedNames())
         | _cost(row)
+        | {"unverified": sound is not None and not {record.trial for record in row.ok} & set(sound)}
         for index, row in enumerate(rows)
     ]
     cells.sort(key=_order)
     kinds = columns()
+    kinds |= {} if sound is None else {"unverified": "bool"}
     shown = tuple({name: _cell(row.get(name), kinds[name]) for name in kinds} for row in cells)
     return Board(shown, tuple(remarks))
 

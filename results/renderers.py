@@ -27,7 +27,13 @@ _NAMES = {"Method": 16, "Backbone": None}
 """The columns that may fold, and to how many characters before others leave."""
 _ELSEWHERE = "A wider terminal shows them, and so does every other format."
 _LEFT = ("Backbone", "Bits", "Method", "Prot.")
-_RICH_STYLES: dict[Style, str] = {"plain": "", "best": "bold", "reference": "dim italic", "failed": "red"}
+_RICH_STYLES: dict[Style, str] = {
+    "plain": "",
+    "best": "bold",
+    "reference": "dim italic",
+    "failed": "red",
+    "unverified": "bright_black",
+}
 _LATEX_SPECIALS = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -60,6 +66,7 @@ thead, tbody {{ border-bottom: 1px solid; }}
 .best {{ font-weight: bold; }}
 .reference {{ font-style: italic; opacity: .7; }}
 .failed {{ color: #c33; }}
+.unverified {{ opacity: .6; }}
 td.published {{ font-weight: normal; opacity: .7; }}
 footer {{ font-size: .85rem; }}
 </style>
@@ -226,7 +233,7 @@ def _marked(line: Line, escape: Callable[[str], str], best: str, reference: str)
 def _csv(board: Board) -> str:
     """Every column; tuples are joined with '; '."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns()), lineterminator="\n")
+    writer = csv.DictWriter(text, list(columns()), extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row in board.rows:
         others = (f"{other['value']} ({other['source']})" for other in row["published_others"])

@@ -16,7 +16,7 @@ from results.leaderboard import APART, Board
 from results.metrics import Metric, metric_of, metrics_of
 from results.record import SEVERAL
 
-Style = Literal["plain", "best", "reference", "failed"]
+Style = Literal["plain", "best", "reference", "failed", "unverified"]
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -133,6 +133,8 @@ def _line(row: Mapping[str, Any], marks: _Marks, metric: Metric, oracle: bool) -
 def _style(row: Mapping[str, Any]) -> Style:
     if not row["seeds"]:
         return "failed"
+    if row.get("unverified"):
+        return "unverified"
     if row["reference"]:
         return "reference"
     return "best" if row["rank"] == 1 else "plain"
@@ -169,6 +171,12 @@ def _footnotes(rows: Rows, marks: _Marks) -> Iterator[str]:
     if not rows:
         yield "No records."
         return
+    if "unverified" in rows[0]:
+        verified = ", ".join(dict.fromkeys(_name(row) for row in rows if not row["unverified"]))
+        yield (
+            "Grey: nobody repeated a trial of the row here. "
+            f"Repeated, with the same answer: {verified or 'none'}."
+        )
     if any(row["seeds"] == 1 for row in rows):
         yield "n: number of seeds; n = 1 is a single run, so it has no deviation."
     if any(row["reference"] for row in rows):

@@ -65,15 +65,19 @@ def show_leaderboard(rows: Rows, places: Places, options: LeaderboardOptions, tr
     show_board(board, options.format, options.output)
 
 
-def show_board(board: Board, format: str, output: str | None) -> None:
-    """Write a board to stdout or a file; where a format has no place for its remarks, stderr has."""
+def show_board(board: Board, format: str, output: str | None, head: str = "") -> None:
+    """Write a board to stdout or a file; where a format has no place for its remarks, stderr has.
+
+    `head` is what Markdown begins with.
+    """
+    head = head if format == "md" else ""
     if format in ("csv", "json"):
         for remark in board.remarks:
             print(f"harness: {printable(remark)}", file=sys.stderr)
     if output is None:
-        sys.stdout.write(f"{render(board, format, console=output_console()).rstrip()}\n")
+        sys.stdout.write(f"{head}{render(board, format, console=output_console()).rstrip()}\n")
         return
-    text = render(board, format, console=file_console(_FILE_WIDTH))
+    text = head + render(board, format, console=file_console(_FILE_WIDTH))
     try:
         write_text(Path(output), text)
     except OSError as error:

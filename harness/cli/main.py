@@ -16,7 +16,20 @@ from importlib import metadata
 
 import typer
 
-from harness.cli import analyze, doctor, leaderboard, listing, plan, run, schema, store, synthesize, tune, ui
+from harness.cli import (
+    analyze,
+    bundle,
+    doctor,
+    leaderboard,
+    listing,
+    plan,
+    run,
+    schema,
+    store,
+    synthesize,
+    tune,
+    ui,
+)
 from harness.cli.streams import never_fail_to_encode
 from harness.errors import HarnessError, printable
 
@@ -69,6 +82,8 @@ app.command("leaderboard")(leaderboard.show_leaderboard)
 app.command("synthesize", epilog=synthesize.EPILOG)(synthesize.synthesize)
 app.command("analyze", epilog=analyze.EPILOG)(analyze.analyze)
 app.add_typer(store.app, name="store")
+app.command("bundle")(bundle.bundle)
+app.command("board")(bundle.board)
 app.command("ui")(ui.ui)
 app.command("schema", epilog=schema.EPILOG)(schema.schema)
 app.command("doctor")(doctor.doctor)

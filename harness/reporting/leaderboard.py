@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from backbones import SPECS
@@ -15,18 +15,25 @@ from results.published import PublishedNames
 from results.record import Record
 
 
-def board_of(records: Iterable[Record], *, published: bool = True, remarks: Sequence[str] = ()) -> Board:
+def board_of(
+    records: Iterable[Record],
+    *,
+    published: bool = True,
+    remarks: Sequence[str] = (),
+    sound: Collection[str] | None = None,
+) -> Board:
     """The leaderboard of the records; without `published` those columns stay empty.
 
-    `remarks` are what a reader has to know of how much it shows.
+    `remarks` and `sound` are those of `results.leaderboard`.
     """
     if not published:
-        return leaderboard(records, remarks=remarks)
+        return leaderboard(records, remarks=remarks, sound=sound)
     records = list(records)
     backbones = {name: spec.published_name for name, spec in SPECS.items() if spec.published_name}
     methods = _published_methods({(record.method, record.engine) for record in records})
     settings = {pair: _published_settings(get_method(pair[0]), pair[1]) for pair in methods}
-    return leaderboard(records, published=PublishedNames(methods, backbones, settings), remarks=remarks)
+    names = PublishedNames(methods, backbones, settings)
+    return leaderboard(records, published=names, remarks=remarks, sound=sound)
 
 
 def _published_methods(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
