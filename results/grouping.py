@@ -81,8 +81,8 @@ class Row:
 def gathered(records: Iterable[Record]) -> list[Row]:
     """Records as rows. Settings variants, protocols, weights and samples are never averaged together.
 
-    Of two records for one seed the later finished one counts. A failed record may know neither protocol,
-    weights nor samples; it joins a row of its settings, if there is one that lacks its seed.
+    Of two records for one seed the later finished one counts. A record without a result knows of protocol,
+    weights and samples only a part; it joins a row of its settings, if there is one that lacks its seed.
     """
     by_settings: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     for record in records:
@@ -123,7 +123,7 @@ def _split_by_conditions(records: list[Record]) -> list[Row]:
     for record in sorted(records, key=lambda r: (r.status != "ok", r.finished_at)):
         conditions = tuple(_conditions(record).values())
         if record.status != "ok":
-            fitting = [place for place in groups if _fits(conditions, place)]
+            fitting = [place for place, seeds in groups.items() if _fits(record, next(iter(seeds.values())))]
             conditions = min(fitting, key=lambda place: record.seed in groups[place], default=conditions)
         seeds = groups.setdefault(conditions, {})
         older = seeds.get(record.seed)
@@ -132,8 +132,12 @@ def _split_by_conditions(records: list[Record]) -> list[Row]:
     return [Row(tuple(seeds[seed] for seed in sorted(seeds))) for seeds in groups.values()]
 
 
-def _fits(conditions: tuple[str, ...], place: tuple[str, ...]) -> bool:
-    return all(own in ("", theirs) for own, theirs in zip(conditions, place, strict=True))
+def _fits(failed: Record, other: Record) -> bool:
+    """Whether all that is known of a trial without a result agrees with another one."""
+    known = _conditions(failed) | {"protocol": ""}
+    theirs = _conditions(other)
+    protocol = all(other.protocol.get(name) == value for name, value in failed.protocol.items())
+    return protocol and all(value in ("", theirs[name]) for name, value in known.items())
 
 
 def _labelled(rows: list[Row]) -> list[tuple[Row, str]]:

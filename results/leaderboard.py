@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +83,8 @@ class Board:
     """Every column of `columns` by name, None where a value is missing."""
     sources: tuple[Row, ...] = ()
     """The records of each row, in the order of `rows`."""
+    remarks: tuple[str, ...] = ()
+    """What a reader has to know of how much it shows, a sentence each."""
 
     def frame(self) -> pd.DataFrame:
         """The rows as a pandas table with the dtypes of `columns`."""
@@ -101,10 +103,18 @@ def columns() -> dict[str, str]:
     return {**_BEFORE_METRICS, **dict.fromkeys(kept_metrics(), "float64"), **_AFTER_METRICS}
 
 
-def leaderboard(records: Iterable[Record], *, published: PublishedNames | None = None) -> Board:
+def leaderboard(
+    records: Iterable[Record],
+    *,
+    published: PublishedNames | None = None,
+    remarks: Sequence[str] = (),
+    sound: Collection[str] | None = None,
+) -> Board:
     """The leaderboard of the records.
 
     `published` says how papers call our methods and backbones; without it the published columns stay empty.
+    `remarks` are shown below the table as they are. Where `sound` is given, the keys of trials that somebody
+    repeated, each row says under `unverified` whether none of its trials is among them.
     """
     rows = gathered(records)
     places = standings(rows)
@@ -117,14 +127,14 @@ def leaderboard(records: Iterable[Record], *, published: PublishedNames | None =
         | _standing(places.get(index))
         | _published(row, published or PublishedNames())
         | _cost(row)
+        | {"unverified": sound is not None and not {record.trial for record in row.ok} & set(sound)}
         for index, row in enumerate(rows)
     ]
     order = sorted(range(len(cells)), key=lambda index: _order(cells[index]))
     kinds = columns()
-    return Board(
-        tuple({name: _cell(cells[i].get(name), kinds[name]) for name in kinds} for i in order),
-        tuple(rows[i] for i in order),
-    )
+    kinds |= {} if sound is None else {"unverified": "bool"}
+    shown = tuple({name: _cell(cells[i].get(name), kinds[name]) for name in kinds} for i in order)
+    return Board(shown, tuple(rows[i] for i in order), tuple(remarks))
 
 
 def _cell(value: Any, kind: str) -> Any:

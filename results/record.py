@@ -9,13 +9,18 @@ import dataclasses
 import functools
 import hashlib
 import json
+import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from results.statistics import unpack_outcomes, unpack_scores
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_Made = TypeVar("_Made", bound="DataclassInstance")
 SEVERAL = " + "
 """What joins the devices on which one cost was taken."""
 Status = Literal["ok", "failed", "out_of_memory", "missing"]
@@ -112,20 +117,7 @@ class Record(TrialIdentity):
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Record:
         """The inverse of `to_json`; raises ValueError for other fields, and for values that no record has."""
-        if not isinstance(data, Mapping):
-            raise ValueError("no record, which maps the names of its fields to values")
-        fields = {f.name: f for f in dataclasses.fields(cls)}
-        needed = {name for name, field in fields.items() if field.default is field.default_factory}
-        types = typing.get_type_hints(cls)
-        faults = {
-            "unknown": set(data) - set(fields),
-            "missing": needed - set(data),
-            "damaged": {name for name in set(data) & set(fields) if not _fits(data[name], types[name])},
-        }
-        if any(faults.values()):
-            said = [f"{kind} {', '.join(sorted(map(_quoted, n)))}" for kind, n in faults.items() if n]
-            raise ValueError(f"not a record of this version: fields {'; '.join(said)}")
-        made = cls(**{**data, "notes": tuple(data.get("notes", ()))})
+        made = read_fields(cls, data, "record")
         for unpack, packed in ((unpack_outcomes, made.outcomes), (unpack_scores, made.scores)):
             for text in packed.values():
                 try:
@@ -135,6 +127,33 @@ class Record(TrialIdentity):
                         f"not a record: its outcomes are not those of {made.images} images"
                     ) from None
         return made
+
+
+def read_fields(cls: type[_Made], data: object, what: str) -> _Made:
+    """A dataclass of plain values from the JSON of its fields; raises ValueError for other fields and values.
+
+    `what` is what the error calls it.
+    """
+    if not isinstance(data, Mapping):
+        raise ValueError(f"no {what}, which maps the names of its fields to values")
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    needed = {name for name, field in fields.items() if field.default is field.default_factory}
+    kinds = _types_of(cls)
+    faults = {
+        "unknown": set(data) - set(fields),
+        "missing": needed - set(data),
+        "damaged": {name for name in set(data) & set(fields) if not _fits(data[name], kinds[name])},
+    }
+    if any(faults.values()):
+        said = [f"{kind} {', '.join(sorted(map(_quoted, n)))}" for kind, n in faults.items() if n]
+        raise ValueError(f"not a {what} of this version: fields {'; '.join(said)}")
+    return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+
+
+@functools.cache
+def _types_of(cls: type) -> dict[str, Any]:
+    """Name -> type of a dataclass's fields; looked up once, since a table reads thousands of records."""
+    return typing.get_type_hints(cls)
 
 
 def _quoted(name: object) -> str:
@@ -155,6 +174,8 @@ def _fits(value: object, wanted: Any) -> bool:
         )
     if origin is tuple:
         return isinstance(value, list | tuple) and all(_fits(entry, parts[0]) for entry in value)
+    if origin is types.UnionType:
+        return any(_fits(value, part) for part in parts)
     if origin in (int, float):
         whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
         return whole or (origin is float and isinstance(value, float))

@@ -33,6 +33,7 @@ _RICH_STYLES: dict[Style, str] = {
     "second": "",
     "reference": "dim italic",
     "failed": "red",
+    "unverified": "bright_black",
 }
 _LATEX_SPECIALS = {
     "\\": r"\textbackslash{}",
@@ -67,6 +68,7 @@ thead, tbody {{ border-bottom: 1px solid; }}
 .best {{ font-weight: bold; }}
 .reference {{ font-style: italic; opacity: .7; }}
 .failed {{ color: #c33; }}
+.unverified {{ opacity: .6; }}
 td.published {{ font-weight: normal; opacity: .7; }}
 footer {{ font-size: .85rem; }}
 </style>
@@ -230,7 +232,7 @@ def _marked(line: Line, escape: Callable[[str], str], **patterns: str) -> list[s
 def _csv(board: Board) -> str:
     """Every column; tuples are joined with '; '."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns()), lineterminator="\n")
+    writer = csv.DictWriter(text, list(columns()), extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row in board.rows:
         others = (f"{other['value']} ({other['source']})" for other in row["published_others"])

@@ -16,7 +16,7 @@ from results.leaderboard import APART, Board
 from results.metrics import Metric, metric_of, metrics_of
 from results.record import SEVERAL
 
-Style = Literal["plain", "best", "second", "reference", "failed"]
+Style = Literal["plain", "best", "second", "reference", "failed", "unverified"]
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -63,7 +63,7 @@ def view_of(board: Board) -> View:
         ]
         header = _header(metric, oracle)
         blocks.append(Block(f"{task}, {track} track, budget {budget}{counted}", header, tuple(sections)))
-    return View(tuple(blocks), tuple(_footnotes(board.rows, marks)))
+    return View(tuple(blocks), (*board.remarks, *_footnotes(board.rows, marks)))
 
 
 def _groups(rows: Rows, *names: str) -> dict[tuple[Any, ...], list[Mapping[str, Any]]]:
@@ -133,6 +133,8 @@ def _line(row: Mapping[str, Any], marks: _Marks, metric: Metric, oracle: bool) -
 def _style(row: Mapping[str, Any]) -> Style:
     if not row["seeds"]:
         return "failed"
+    if row.get("unverified"):
+        return "unverified"
     if row["reference"]:
         return "reference"
     places: dict[int | None, Style] = {1: "best", 2: "second"}
@@ -170,6 +172,12 @@ def _footnotes(rows: Rows, marks: _Marks) -> Iterator[str]:
     if not rows:
         yield "No records."
         return
+    if "unverified" in rows[0]:
+        verified = ", ".join(dict.fromkeys(_name(row) for row in rows if not row["unverified"]))
+        yield (
+            "Grey: nobody repeated a trial of the row here. "
+            f"Repeated, with the same answer: {verified or 'none'}."
+        )
     if any(row["seeds"] == 1 for row in rows):
         yield "n: number of seeds; n = 1 is a single run, so it has no deviation."
     if any(row["reference"] for row in rows):

@@ -18,6 +18,7 @@ import typer
 
 from harness.cli import (
     analyze,
+    bundle,
     compare,
     doctor,
     leaderboard,
@@ -85,6 +86,8 @@ app.command("compare", epilog=compare.EPILOG)(compare.compare)
 app.command("synthesize", epilog=synthesize.EPILOG)(synthesize.synthesize)
 app.command("analyze", epilog=analyze.EPILOG)(analyze.analyze)
 app.add_typer(store.app, name="store")
+app.command("bundle")(bundle.bundle)
+app.command("board")(bundle.board)
 app.command("ui")(ui.ui)
 app.command("schema", epilog=schema.EPILOG)(schema.schema)
 app.command("doctor")(doctor.doctor)

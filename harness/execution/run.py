@@ -13,9 +13,9 @@ from harness.errors import UsageError
 from harness.execution.ensure import Gate, ensure
 from harness.execution.full_precision_gate import full_precision_gate
 from harness.execution.schedulers.base import Scheduler
-from harness.planning.plan import Trial, stored_plan
+from harness.planning.plan import Trial, needs_of, stored_plan
 from harness.planning.session import Session
-from harness.reporting.records import records_of
+from harness.reporting.records import TrialRecords, records_of
 from harness.stages.base import Stage
 from harness.stages.facts import evaluation_facts
 from harness.stages.kinds import is_made
@@ -69,6 +69,7 @@ def _run(
     missing = session.plan.missing(session.store)
     if missing:
         session.store.create()
+    if session.store.is_writable():
         session.store.write_plan(stored_plan(session.plan))
     notes = list(session.notes)
 
@@ -103,9 +104,11 @@ def _telling(session: Session, on_record: Callable[[Record], None]) -> Callable[
     for trial in session.plan.trials:
         trials[trial.evaluation].append(trial)
 
+    records = TrialRecords(session.plan.trials, needs_of(session.plan), session.store)
+
     def on_ended(stage: Stage) -> None:
-        for record in records_of(session.plan, session.store, trials.get(stage.key, ())):
-            on_record(record)
+        for trial in trials.get(stage.key, ()):
+            on_record(records.of(trial))
 
     return on_ended
 

@@ -128,4 +128,5 @@ def _trial(
         images=making.images.key if making else None,
         split=split,
         tuning=builder.suite.tuned.get(method, {}),
+        code=builder.code(method, engine, backbone),
     )

@@ -10,6 +10,8 @@ the version of the code that decides the answer; paths, devices and worker count
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -21,7 +23,7 @@ from harness.stages.kinds import is_made
 from harness.store import Store
 from harness.store.uses import StoredPlan
 from harness.suites.suite import Suite
-from results.record import TrialIdentity
+from results.record import TrialIdentity, read_fields
 
 KEY_RECIPE = 2
 """Raise when the recipe below changes, or `harness.stages` changes an answer or its facts."""
@@ -41,6 +43,8 @@ class Trial(TrialIdentity):
     """Those of them that work on the student: all but the sets of images."""
     images: str | None = None
     """Key of the stage that holds the last set of images; None for full precision."""
+    code: str = ""
+    """Digest of the code that decides its stages."""
 
     @property
     def quantization(self) -> str | None:
@@ -85,8 +89,22 @@ class Plan:
 def stored_plan(plan: Plan) -> StoredPlan:
     """The plan as a store remembers it."""
     wanted = [trial.evaluation for trial in plan.trials]
-    needs = {key: list(dict.fromkeys(stage.awaited)) for key, stage in plan.stages.items()}
-    return StoredPlan(plan.suite.name, wanted, needs)
+    trials = [{f.name: getattr(trial, f.name) for f in dataclasses.fields(trial)} for trial in plan.trials]
+    return StoredPlan(plan.suite.name, wanted, needs_of(plan), trials, plan.suite.left_out)
+
+
+def needs_of(plan: Plan) -> dict[str, list[str]]:
+    """Key of each stage -> keys of all that have to be done before it starts."""
+    return {key: list(dict.fromkeys(stage.awaited)) for key, stage in plan.stages.items()}
+
+
+def trials_of(plan: StoredPlan) -> list[Trial]:
+    """The trials of a plan that a store remembers; those that cannot be read are left out."""
+    found = []
+    for said in plan.trials:
+        with contextlib.suppress(ValueError):
+            found.append(read_fields(Trial, said, "trial"))
+    return found
 
 
 def missing_for(wanted: Iterable[str], stages: Mapping[str, Stage], store: Store) -> list[Stage]:

@@ -14,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from backbones.registry import SPECS, family_of
 from harness.errors import UsageError
 from harness.planning.code_digest import PROJECT, code_digest
-from harness.planning.plan import stage_key
+from harness.planning.plan import KEY_RECIPE, stage_key
 from harness.planning.task_facts import TaskFacts
 from harness.stages import agreement
 from harness.stages.base import Kind, Stage, Way
@@ -26,6 +26,7 @@ from methods.bits import Bits
 from methods.registry import get_engine, get_method
 from methods.settings import configure
 from tasks.base import Split
+from tasks.registry import get_task
 
 _TEACHER_CODE = (
     PROJECT / "backbones" / "families" / "explicit.py",
@@ -164,6 +165,11 @@ class StageBuilder:
         """What the engine quantizes and how, as plain values."""
         made = get_engine(engine)(self.engine_config(name, engine), self.suite.scope)
         return dict(_plain(made.protocol(bits)))
+
+    @_once
+    def code(self, name: str, engine: str, backbone: str) -> str:
+        """Digest of the code that decides a trial's stages."""
+        return trial_code(name, engine, backbone, self.suite.task)
 
     def reference(self, backbone: str, split: Split = "report") -> Stage:
         """The stage that scores the full-precision teacher on a split and keeps its logits."""
@@ -347,6 +353,19 @@ class StageBuilder:
         code = code_digest(*files, *_TEACHER_CODE, family)
         key = stage_key(kind, settings, parents if origin is None else origin, code)
         return self.stages.setdefault(key, Stage(kind, label, settings, dict(parents), key, after))
+
+
+def trial_code(method: str, engine: str, backbone: str, task: str) -> str:
+    """Digest of the code that decides a trial's stages: it changes where one of their keys does for code.
+
+    Raises ValueError for names that are not registered.
+    """
+    if backbone not in SPECS:
+        raise ValueError(f"unknown backbone '{backbone}'")
+    synthesizer = get_method(method).synthesizer
+    things = [get_task(task), type(family_of(SPECS[backbone]))]
+    things += [] if synthesizer is None else [synthesizer, get_engine(engine)]
+    return f"{KEY_RECIPE}.{code_digest(*map(_file_of, things), *_TEACHER_CODE)}"
 
 
 def shards_of(synthesizer: Synthesizer, epoch: int) -> list[range]:

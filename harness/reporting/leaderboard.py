@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from backbones import SPECS
@@ -15,12 +15,21 @@ from results.published import PublishedNames
 from results.record import Record
 
 
-def board_of(records: Iterable[Record], *, published: bool = True) -> Board:
-    """The leaderboard of the records; without `published` those columns stay empty."""
+def board_of(
+    records: Iterable[Record],
+    *,
+    published: bool = True,
+    remarks: Sequence[str] = (),
+    sound: Collection[str] | None = None,
+) -> Board:
+    """The leaderboard of the records; without `published` those columns stay empty.
+
+    `remarks` and `sound` are those of `results.leaderboard`.
+    """
     if not published:
-        return leaderboard(records)
+        return leaderboard(records, remarks=remarks, sound=sound)
     records = list(records)
-    return leaderboard(records, published=published_names(records))
+    return leaderboard(records, published=published_names(records), remarks=remarks, sound=sound)
 
 
 def published_names(records: Iterable[Record]) -> PublishedNames:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from harness.errors import ArtifactError, Damaged
-from harness.planning.plan import Plan, Trial
+from harness.planning.plan import Plan, Trial, needs_of
 from harness.stages.evaluate import OUTCOMES
 from harness.stages.facts import EvaluationFacts, evaluation_facts
 from harness.store import Store
@@ -14,26 +14,52 @@ from results.metrics import compared_with_itself
 from results.record import Record, Status
 from results.statistics import pack_outcomes, pack_scores
 
+Needs = Mapping[str, Sequence[str]]
+"""Key of a stage -> keys of what it needs to be made."""
 
-def records_of(plan: Plan, store: Store, trials: Sequence[Trial] | None = None) -> list[Record]:
-    """One record per trial of the plan, or of these; one without a result has status and reason instead.
+
+def records_of(plan: Plan, store: Store) -> list[Record]:
+    """One record per trial, in plan order; a trial without a result has status and reason instead.
 
     What is damaged in the store costs the rows that need it.
     """
-    trials = plan.trials if trials is None else trials
-    if not trials:
-        return []
-    references = {backbone: _facts(store, stage.key) for backbone, stage in plan.references().items()}
-    return [_record(plan, trial, store, references.get(trial.backbone)) for trial in trials]
+    return trial_records(plan.trials, needs_of(plan), store)
 
 
-def _record(plan: Plan, trial: Trial, store: Store, reference: EvaluationFacts | None) -> Record:
+def trial_records(trials: Sequence[Trial], needs: Needs, store: Store) -> list[Record]:
+    """One record per trial of one plan, as `records_of`; `needs` are those of the plan's stages."""
+    records = TrialRecords(trials, needs, store)
+    return [records.of(trial) for trial in trials]
+
+
+class TrialRecords:
+    """Makes records of one plan's trials, one by one, as the store has them then."""
+
+    def __init__(self, trials: Sequence[Trial], needs: Needs, store: Store) -> None:
+        self._store = store
+        self._references = {trial.backbone: trial.evaluation for trial in trials if trial.method == "fp32"}
+        self._known: dict[str, EvaluationFacts] = {}
+        scores = {trial.evaluation for trial in trials}  # a student waits for its reference, which has a row
+        self._needs = {key: [one for one in needed if one not in scores] for key, needed in needs.items()}
+
+    def of(self, trial: Trial) -> Record:
+        """The record of one of the trials."""
+        return _record(trial, self._needs, self._store, self._reference(trial.backbone))
+
+    def _reference(self, backbone: str) -> EvaluationFacts | None:
+        key = self._references.get(backbone, "")
+        if key and key not in self._known and (facts := _facts(self._store, key)) is not None:
+            self._known[key] = facts
+        return self._known.get(key)
+
+
+def _record(trial: Trial, needs: Needs, store: Store, reference: EvaluationFacts | None) -> Record:
     try:
         facts = evaluation_facts(store, trial.evaluation)
         outcomes, scores = _per_image(store, trial.evaluation, facts.metric)
     except ArtifactError as error:
         is_damaged = isinstance(error, Damaged)
-        why = {"status": "failed", "reason": str(error)} if is_damaged else _failure(plan, trial, store)
+        why = {"status": "failed", "reason": str(error)} if is_damaged else _failure(trial, needs, store)
         return Record(**trial.identity(), **why, protocol=dict(trial.protocol))
     metrics = dict(facts.metrics)
     if trial.method == "fp32":
@@ -69,16 +95,26 @@ def _protocol(trial: Trial, facts: EvaluationFacts, reference: EvaluationFacts |
     }
 
 
-def _failure(plan: Plan, trial: Trial, store: Store) -> dict[str, Any]:
+def _failure(trial: Trial, needs: Needs, store: Store) -> dict[str, Any]:
     """Status and reason of the first stage of the trial that failed."""
-    making = [plan.stages[key] for key in trial.making]
-    keys = [key for stage in making for key in (*stage.parents.values(), stage.key)]  # with shards of sets
+    keys = [key for made in trial.making for key in (*needs.get(made, ()), made)]
     for key in (*keys, trial.evaluation):
         failure = store.failure(key)
         if failure is not None:
             status = failure["status"] if failure["status"] in get_args(Status) else "failed"
-            return {"status": status, "reason": f"{plan.stages[key].kind}: {failure['reason']}"}
+            return {"status": status, "reason": f"{_kind(trial, key)}: {failure['reason']}"}
     return {"status": "missing", "reason": "not run yet"}
+
+
+def _kind(trial: Trial, key: str) -> str:
+    """Kind of one of the stages that a trial consists of."""
+    if key == trial.evaluation:
+        return "agree" if trial.split == "synthetic" else "evaluate"
+    if key == trial.quantization:
+        return "quantize"
+    if key in trial.making:
+        return "train" if key in trial.training else "synthesize"
+    return "shard"
 
 
 def _per_image(store: Store, key: str, metric: str) -> tuple[dict[str, str], dict[str, str]]:

@@ -184,7 +184,7 @@ class Uses(Protocol):
         ...
 
     def plans(self) -> list[StoredPlan]:
-        """Plans of all runs that began on the store and lacked something, as far as they can be read."""
+        """Plans of all runs on the store, as far as they can be read."""
         ...
 
 

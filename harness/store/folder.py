@@ -10,7 +10,7 @@ STORE/partial/                                         artifacts that are being 
 STORE/progress/<key>.json                              how far a running stage is
 STORE/reports/<key>.json                               what a watched stage scored on the way
 STORE/reports/<key>.stop                               somebody asks that stage to stop
-STORE/plans/<digest>.json                              what a run wants, for who makes room
+STORE/plans/<digest>.json                              what a run wants, for who makes room or a table
 STORE/claims/store.lock                                shared by all that work with the store
 STORE/timings.json                                     seconds that stages took, for estimates
 STORE/mlflow.db                                        written by `results.tracking`

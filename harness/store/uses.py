@@ -1,18 +1,21 @@
-"""Who works with a store, and what the runs that began on it want of it; kept for who makes room.
+"""Who works with a store, and what the runs that began on it want of it; kept for who makes room or a table.
 
 Every verb that makes artifacts holds one shared lock while it works, which the kernel drops with its process.
-A run's plan stays when the run has ended, so that one that was killed keeps what it has made.
+A run's plan stays when the run has ended, so that one that was killed keeps what it has made, and its table
+can be shown where neither weights nor data are.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from harness.errors import UsageError
 from harness.store.files import read_mapping, store_faults, write_json
@@ -27,10 +30,18 @@ class StoredPlan:
     """Keys of what it is run for."""
     needs: Mapping[str, Sequence[str]]
     """Key of each of its stages -> keys that this one needs to be made."""
+    trials: Sequence[Mapping[str, Any]] = ()
+    """What a table needs of each of its trials, as plain values; `harness.planning.plan` reads them."""
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """List of the suite, such as `backbones` -> the values in it that the run was narrowed away from."""
     finished: bool = False
     """Whether all that is wanted was there when somebody made room: none of it is missed since."""
     begun_at: float = 0.0
     """When it was last begun, seconds since the epoch."""
+
+
+_KINDS = {"suite": str, "wanted": list, "needs": dict, "trials": list, "left_out": dict, "finished": bool}
+"""Key of a plan's file -> what its value is."""
 
 
 @dataclass(frozen=True)
@@ -72,19 +83,18 @@ class UsesFolder:
 
     def write_plan(self, plan: StoredPlan) -> None:
         """Remember a run's plan; the same one again is young again."""
-        digest = hashlib.sha256("".join(plan.wanted).encode()).hexdigest()[:24]
-        said = {"suite": plan.suite, "wanted": list(plan.wanted), "needs": dict(plan.needs)}
-        write_json(self.root / "plans" / f"{digest}.json", {**said, "finished": plan.finished})
+        digest = hashlib.sha256("\n".join((plan.suite, *plan.wanted)).encode()).hexdigest()[:24]
+        said = {f.name: getattr(plan, f.name) for f in dataclasses.fields(plan) if f.name != "begun_at"}
+        write_json(self.root / "plans" / f"{digest}.json", said)
 
     def plans(self) -> list[StoredPlan]:
-        """Plans of all runs that began on the store and lacked something, as far as they can be read."""
+        """Plans of all runs on the store, as far as they can be read."""
         found = []
         for path in sorted((self.root / "plans").glob("*.json")):
             said = read_mapping(path)
-            suite, wanted, needs = (said.get(name) for name in ("suite", "wanted", "needs"))
-            if isinstance(suite, str) and isinstance(wanted, list) and isinstance(needs, dict):
-                finished = said.get("finished") is True
-                found.append(StoredPlan(suite, wanted, needs, finished, path.stat().st_mtime))
+            if all(isinstance(said.get(name), kind) for name, kind in _KINDS.items()):
+                known = {name: said[name] for name in _KINDS} | {"trials": tuple(said["trials"])}
+                found.append(StoredPlan(**known, begun_at=path.stat().st_mtime))
         return found
 
     @property

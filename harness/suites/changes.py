@@ -61,13 +61,14 @@ def narrowed(draft: Draft, choices: Mapping[str, Sequence[str]]) -> Draft:
 
     The words need not be in the suite's own list. Variants of methods that are not chosen are dropped.
     """
-    before = draft.suite.methods
+    before = draft.suite
     for field, words in choices.items():
         if words:
             draft = _chosen(draft, field, words)
-    dropped = set(before) - set(draft.suite.methods)
-    kept = {name: rows for name, rows in draft.suite.variants.items() if name not in dropped}
-    return draft.changed({}, variants=kept)
+    gone = {name: set(getattr(before, name)) - set(getattr(draft.suite, name)) for name in choices}
+    left_out = {name: tuple(sorted(map(str, values))) for name, values in gone.items() if values}
+    kept = {name: rows for name, rows in draft.suite.variants.items() if name not in gone.get("methods", ())}
+    return draft.changed({}, variants=kept, left_out=left_out)
 
 
 def with_tuned(draft: Draft, file: TunedFile) -> Draft:

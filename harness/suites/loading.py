@@ -41,6 +41,12 @@ def suite_names() -> list[str]:
     return sorted(path.stem for path in _SHIPPED.glob("*.yaml"))
 
 
+def suite_name(name_or_file: str) -> str:
+    """The name of a suite that is given by name or by a YAML file, which need not be there."""
+    path = Path(name_or_file)
+    return path.stem if path.suffix in (".yaml", ".yml") else name_or_file
+
+
 def load_suite(name_or_file: str) -> Suite:
     """The suite of that name, or from that YAML file, checked.
 

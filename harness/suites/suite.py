@@ -76,6 +76,8 @@ class Suite:
     oracle: bool = False
     """Also score every epoch on the report split, for the marked 'oracle' column."""
     description: str = ""
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Field, such as `backbones` -> values of the suite's own list that a request narrowed it away from."""
 
 
 def engines_of(suite: Suite, method: Method) -> tuple[str, ...]:

@@ -225,6 +225,17 @@ def test_a_failed_trial_is_a_row_that_says_why():
     assert row["fingerprint"] == ""
 
 
+def test_a_trial_without_a_result_joins_the_row_whose_protocol_says_more():
+    known = {"softmax": "not quantized"}
+    records = [
+        failed("maskaq", seed=0, status="missing", protocol=known, weights_sha256="weights"),
+        record("maskaq", seed=1, protocol={**known, "calibration_images": 32}),
+        record("maskaq", seed=2, protocol={"softmax": "quantized", "calibration_images": 32}),
+    ]
+    found = {row["fingerprint"]: row["seeds_planned"] for row in leaderboard(records).rows}
+    assert found == {records[1].fingerprint: 2, records[2].fingerprint: 1}
+
+
 def test_a_failed_seed_makes_a_partial_row():
     records = [failed("maskaq", seed=0), record("maskaq", seed=1), record("maskaq", seed=2)]
     row = row_of(records, "maskaq")

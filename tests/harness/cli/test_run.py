@@ -250,7 +250,6 @@ def test_wrong_usage_is_named(arguments, expected, tmp_path, monkeypatch):
     ("arguments", "expected"),
     [
         (["run", "--scheduler", "slurm"], ["--scheduler slurm"]),
-        (["leaderboard", "--format", "xls"], ["--format xls"]),
         (
             ["tune", "--scheduler", "slurm", "--sampler", "tp", "--final-seeds", "x"],
             ["--scheduler slurm", "--sampler tp", "--final-seeds x"],
