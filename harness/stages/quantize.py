@@ -40,6 +40,8 @@ from methods.bits import Bits
 from methods.scope import WIDTH_OF_HEADS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
     from methods.base import ImageSource, SyntheticImages
@@ -146,7 +148,7 @@ def quantize(stage: Stage, context: RunContext, store: Store, progress: StagePro
         synthetic_images=0,
         final_losses={},
         oracle=oracle.best if oracle else None,
-        notes=(*heads, *notes, *context.notes()),
+        notes=(*heads, *_of_size(made.tensors), *notes, *context.notes()),
     )
     facts = _with_images(facts, made, work.images.facts if work.images else None)
     if before is not None:
@@ -156,6 +158,14 @@ def quantize(stage: Stage, context: RunContext, store: Store, progress: StagePro
         known = {field.name: getattr(facts, field.name) for field in fields(facts)}
         facts = StudentFacts(**known, recipe=work.recipe)
     return Artifact(made.tensors, facts, made.stored)
+
+
+def _of_size(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """What a student holds beyond quantized weights, for its record."""
+    from methods.quantization.compensation import compensation_bytes
+
+    extra = compensation_bytes(tensors)
+    return (f"compensation adds {extra:,} bytes to the student",) if extra else ()
 
 
 def _with_images(facts: TrainingFacts, made: _Made, parent: SynthesisFacts | None) -> TrainingFacts:

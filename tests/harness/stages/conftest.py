@@ -54,8 +54,9 @@ class Bench:
 @pytest.fixture(scope="session")
 def bench(tmp_path_factory) -> Bench:
     folder = tmp_path_factory.mktemp("bench") / "store"
+    assignments = ("lsq_qat.epochs=2", "error_reduction.compensation=qwt")
     request = Request(
-        Rows(suite="digits_w4a4", budget="smoke", assignments=("lsq_qat.epochs=2",), oracle=True),
+        Rows(suite="digits_w4a4", budget="smoke", assignments=assignments, oracle=True),
         Places(store=str(folder)),
         Machine(device="cpu", cpus_per_trial=1),
     )

@@ -54,6 +54,15 @@ def test_a_stored_student_answers_again_as_it_did(bench):
         assert not torch.equal(first, teacher.model(probe))
 
 
+def test_the_record_of_a_compensated_student_says_what_that_takes(bench):
+    stage = bench.student("gaussian_noise", "error_reduction")
+    width = 64
+    assert bench.store.tensors(stage.key)["student.blocks.0.compensation.bias"].shape == (width,)
+    extra = 4 * (2 * width**2 + 4 * width)
+    assert f"compensation adds {extra:,} bytes to the student" in student_facts(bench.store, stage.key).notes
+    assert student_facts(bench.store, bench.student("gaussian_noise").key).notes == ()
+
+
 class Watch:
     """Scores every student with 7 and asks to stop it when told to."""
 
