@@ -74,20 +74,25 @@ def verified(bundle: Bundle, known: Known, count: int, seed: int, console: Conso
 
 def repeated(record: Record, known: Known, console: Console) -> Verdict:
     """One trial made again from nothing, beside what its record says."""
+    try:
+        return judged(record, made_again(record, known, console))
+    except (HarnessError, DataError, ValueError) as error:
+        return Verdict(record, UNVERIFIABLE, one_line(error))
+
+
+def made_again(record: Record, known: Known, console: Console) -> Record:
+    """The record of a trial that was made again; raises HarnessError, DataError or ValueError."""
     with tempfile.TemporaryDirectory(prefix="harness-verify-") as folder:
         context = replace(known.context, store=Path(folder))
-        try:
-            plan = build_plan(claimed_suite(record), context, known.weights_sha256)
-            own = tuple(t for t in plan.trials if t.method == "fp32" or is_of(t, record))
-            plan, store = Plan(plan.suite, own, plan.stages), open_store(context.store).create()
-            ensure(plan.missing(store), context, store, InlineScheduler(), console)
-            ours = next(r for r, t in zip(records_of(plan, store), own, strict=True) if is_of(t, record))
-        except (HarnessError, DataError, ValueError) as error:
-            return Verdict(record, UNVERIFIABLE, one_line(error))
-    return _compared(record, ours)
+        plan = build_plan(claimed_suite(record), context, known.weights_sha256)
+        own = tuple(t for t in plan.trials if t.method == "fp32" or is_of(t, record))
+        plan, store = Plan(plan.suite, own, plan.stages), open_store(context.store).create()
+        ensure(plan.missing(store), context, store, InlineScheduler(), console)
+        return next(r for r, t in zip(records_of(plan, store), own, strict=True) if is_of(t, record))
 
 
-def _compared(record: Record, ours: Record) -> Verdict:
+def judged(record: Record, ours: Record) -> Verdict:
+    """What a repetition says of a record."""
     if ours.status != "ok":
         return Verdict(record, UNVERIFIABLE, f"the repetition gave nothing: {ours.reason}")
     parts = ("metrics", "outcomes", "scores", "samples_digest", "images")

@@ -17,15 +17,15 @@ from backbones import SPECS
 from harness.errors import HarnessError
 from harness.planning.expansion import build_plan
 from harness.planning.plan import Trial
-from harness.planning.stage_builder import trial_code
+from harness.planning.stage_builder import plain, trial_code
 from harness.planning.task_facts import UNKNOWN, TaskFacts
 from harness.reporting.bundles import Bundle, SuiteBundle
 from harness.stages.base import RunContext
 from harness.suites.loading import load_suite, suite_names
 from harness.suites.suite import ANCHORS, Suite, engines_of
 from methods.bits import Bits
-from methods.registry import get_method
-from methods.settings import configure
+from methods.registry import get_engine, get_method
+from methods.settings import BUDGETS, configure
 from results.metrics import compared_with_itself
 from results.record import Record
 from results.statistics import unpack_outcomes
@@ -77,12 +77,18 @@ def not_told(suite: SuiteBundle) -> str:
         return f"{name}: no shipped suite, so that trials that were dropped from it cannot be noticed"
     whole, left = load_suite(name), suite.found.left_out
     there = {(r.backbone, r.bits, r.method, r.engine, str(r.seed)) for r in records}
+    chosen = tuple(method for method in whole.methods if method not in left.get("methods", ()))
+
+    def own(method: str) -> set[str]:
+        return set(engines_of(dataclasses.replace(whole, methods=chosen), get_method(method)))
+
     wanted = [
         (backbone, str(bits), method, engine, str(seed))
         for backbone in whole.backbones
         for bits in whole.bits
         for method in (*ANCHORS[1:], *whole.methods)
-        for engine in engines_of(whole, get_method(method))
+        for engine in whole.engines
+        or sorted({r.engine for r in records if r.method == method} or own(method))
         for seed in whole.seeds
     ]
     lists = ("backbones", "bits", "methods", "engines", "seeds")
@@ -169,6 +175,7 @@ def _against_here(record: Record, code: str, known: Known) -> tuple[list[str], l
         faults.append(f"{record.method} sees {method.data_use}, not {record.data_use}")
     if record.synthesizer not in (record.method, "none"):
         faults.append(f"the synthesizer of {record.method} is not {record.synthesizer}")
+    faults += _faults_of_budget(record)
     weights, shipped = known.weights_sha256.get(record.backbone), SPECS[record.backbone].shipped_weights
     if weights is None:
         doubts.append(f"weights of {record.backbone} not found: give --weights")
@@ -185,6 +192,8 @@ def _against_here(record: Record, code: str, known: Known) -> tuple[list[str], l
         trial = claimed_trial(record, known)
     except (HarnessError, DataError, ValueError, TypeError, KeyError) as error:
         return [*faults, f"its settings make no trial: {error}"], doubts
+    if trial.settings != record.settings:
+        faults.append(f"its settings are not all of those of {record.method} and {record.engine}")
     engine = record.protocol.get("engine", {})
     if trial.protocol["engine"] != engine and code in ("", ours):
         faults.append("its protocol is not that of its engine, settings and bits")
@@ -198,6 +207,18 @@ def _against_here(record: Record, code: str, known: Known) -> tuple[list[str], l
         else:
             doubts.append("its key is of other code, so that a repetition says nothing")
     return faults, doubts
+
+
+def _faults_of_budget(record: Record) -> Iterator[str]:
+    """Whether settings are those of another budget than the record's; changed ones are those of none."""
+    synthesizer = get_method(record.method).synthesizer
+    if synthesizer is None:
+        return
+    for part, config in (("synthesizer", synthesizer.Config), ("engine", get_engine(record.engine).Config)):
+        own = record.settings.get(part, {})
+        alike = [budget for budget in BUDGETS if own == plain(configure(config, budget, {}))]
+        if alike and record.budget not in alike:
+            yield f"its {part} has the settings of the budget {alike[0]}, not {record.budget}"
 
 
 class _ClaimedFacts(TaskFacts):
