@@ -31,6 +31,7 @@ from harness.cli import (
     synthesize,
     tune,
     ui,
+    verify,
 )
 from harness.cli.streams import never_fail_to_encode
 from harness.errors import HarnessError, printable
@@ -88,6 +89,7 @@ app.command("analyze", epilog=analyze.EPILOG)(analyze.analyze)
 app.add_typer(store.app, name="store")
 app.command("bundle")(bundle.bundle)
 app.command("board")(bundle.board)
+app.command("verify")(verify.verify)
 app.command("ui")(ui.ui)
 app.command("schema", epilog=schema.EPILOG)(schema.schema)
 app.command("doctor")(doctor.doctor)
