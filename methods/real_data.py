@@ -49,6 +49,7 @@ METHOD = Method(
         "psaq_ptq": "Real-data calibration (PSAQ quantizer)",
         "repq_ptq": "RepQ-ViT",
         "block_reconstruction": "Real-data calibration (SARDFQ quantizer)",
+        "error_reduction": "ERQ",
     },
     data_use="real images",
     sources={"number of images": "code"},

@@ -33,6 +33,7 @@ _BUILT_IN_METHODS = (
     "sardfq",
     "smi",
     "fdd",
+    "d4c",
     "image_folder",
     "gdfq",
     "qimera",

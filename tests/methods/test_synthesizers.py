@@ -27,6 +27,7 @@ COUNTS = {
     "sardfq": ((32, 32, 1000), (32, 32, 150)),
     "smi": ((32, 32, 4000), (32, 32, 300)),
     "fdd": ((32, 32, 1000), (32, 32, 200)),
+    "d4c": ((128, 16, 3000), (128, 16, 150)),
     "psaq_vit_v2": ((10_000, 32, 500), (128, 32, 40)),
 }
 """Images, batch size and iterations under the budgets paper and fast."""
