@@ -68,8 +68,8 @@
     });
   }
 
-  // The rows that match, in order: a browser lays out a few hundred of them at once, not thousands.
-  const AT_ONCE = 200;
+  // The rows that match, in order: a browser lays out a hundred of them at once, not thousands.
+  const AT_ONCE = 100;
   const more = document.getElementById("more");
   let limit = AT_ONCE;
   function show() {
