@@ -95,7 +95,7 @@ def _write(folder: Path, requests: Sequence[Request], sessions: Sequence[Session
 
 
 def _command(row: Row, request: Request) -> str:
-    """What runs the row again: the suite, narrowed to it."""
+    """What runs the row again: the suite, narrowed to it; where things lie is each machine's own."""
     one = row.first
     chosen = dataclasses.replace(
         request.rows,
@@ -105,4 +105,4 @@ def _command(row: Row, request: Request) -> str:
         bits=request.rows.bits if row.is_full_precision else (one.bits,),
         engines=(one.engine,) if one.track == "controlled" and one.engine != "none" else request.rows.engines,
     )
-    return f"harness run {narrowing(Request(chosen, request.places))}"
+    return f"harness run {narrowing(Request(chosen))}"

@@ -47,26 +47,12 @@
     row.text = row.text || row.tr.textContent.toLowerCase();
     return row.text.includes(state.find.toLowerCase());
   }
-  function filter() {
-    let shown = 0;
-    for (const row of rows) {
-      const hidden = !matches(row);
-      if (row.tr.hidden !== hidden) row.tr.hidden = hidden;
-      if (row.detail) row.detail.hidden = hidden;
-      if (!hidden) shown++;
-    }
-    document.getElementById("count").textContent = shown + " of " + rows.length + " rows";
-    for (const part of document.querySelectorAll("[data-backbone]"))
-      part.hidden = Boolean(state.backbone) && part.dataset.backbone !== state.backbone;
-    for (const control of controls.elements)
-      if (control.name && control.value !== (state[control.name] || "")) control.value = state[control.name] || "";
-  }
-
   // Sorting; missing values come last in both directions.
+  let order = rows;
   function sort() {
     const place = data.columns.indexOf(state.sort);
     const sign = state.dir === "desc" ? -1 : 1;
-    const order = [...rows];
+    order = [...rows];
     if (place >= 0)
       order.sort((a, b) => {
         const x = a.s[place], y = b.s[place];
@@ -76,16 +62,32 @@
         const less = typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y));
         return sign * less || a.index - b.index;
       });
-    const sorted = document.createDocumentFragment();
-    for (const row of order) {
-      sorted.append(row.tr);
-      if (row.detail) sorted.append(row.detail);
-    }
-    body.append(sorted);
     heads.forEach((head, i) => {
       if (i === place) head.setAttribute("aria-sort", sign < 0 ? "descending" : "ascending");
       else head.removeAttribute("aria-sort");
     });
+  }
+
+  // The rows that match, in order: a browser lays out a hundred of them at once, not thousands.
+  const AT_ONCE = 100;
+  const more = document.getElementById("more");
+  let limit = AT_ONCE;
+  function show() {
+    const fitting = order.filter(matches);
+    const kept = document.createDocumentFragment();
+    fitting.forEach((row, i) => {
+      if (i >= limit && !row.detail) return;
+      kept.append(row.tr);
+      if (row.detail) kept.append(row.detail);
+    });
+    body.replaceChildren(kept);
+    document.getElementById("count").textContent = fitting.length + " of " + rows.length + " rows";
+    more.hidden = fitting.length <= limit;
+    more.textContent = "Show the other " + (fitting.length - limit);
+    for (const part of document.querySelectorAll("[data-backbone]"))
+      part.hidden = Boolean(state.backbone) && part.dataset.backbone !== state.backbone;
+    for (const control of controls.elements)
+      if (control.name && control.value !== (state[control.name] || "")) control.value = state[control.name] || "";
   }
 
   // What opens below a row.
@@ -222,11 +224,13 @@
     if (event.target.id === "sorting") {
       [state.sort, state.dir] = event.target.value.split(" ");
       sort();
+      show();
       write(true);
       return;
     }
     state[event.target.name] = event.target.value;
-    filter();
+    limit = AT_ONCE;
+    show();
     write(event.target.tagName === "SELECT");
   });
   controls.addEventListener("reset", () => {
@@ -243,6 +247,7 @@
     else if (state.dir === first) state.dir = other;
     else [state.sort, state.dir] = ["", ""];
     sort();
+    show();
     write(true);
   }));
   const by_row = new Map(rows.map((row) => [row.tr, row]));
@@ -254,11 +259,14 @@
     state.row = rows.filter((one) => one.detail).map((one) => one.id).join(" ");
     write(false);
   });
+  more.addEventListener("click", () => {
+    limit = rows.length;
+    show();
+  });
   function apply() {
-    if (state.sort || body.dataset.sorted) sort();
-    body.dataset.sorted = state.sort ? "yes" : "";
+    sort();
     show_open();
-    filter();
+    show();
   }
   window.addEventListener("popstate", () => { read(); apply(); });
   window.addEventListener("hashchange", () => { read(); apply(); });

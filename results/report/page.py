@@ -119,6 +119,7 @@ def _results(report: Report, columns: Sequence[Any]) -> str:
         '</select></label><button type="reset">Show all</button></form>'
         '<p id="count" class="soft" role="status"></p>'
         f'<div class="wide">{table_html(report, columns)}</div>'
+        '<button type="button" id="more" class="more" hidden></button>'
         f"{_legend()}"
     )
 

@@ -6,7 +6,8 @@ import pytest
 
 from results.report.page import page_of
 from tests.browser import CHROMIUM, browser
-from tests.results.report.reports import small
+from tests.results.fakes import record
+from tests.results.report.reports import made, small
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed here")
 
@@ -119,3 +120,18 @@ def test_a_phone_shows_all_without_scrolling_sideways(tab, address, dark):
     assert tab.run(f"{smallest}.map(t => t.getBoundingClientRect().height))") >= 10
     back = tab.run("getComputedStyle(document.body).backgroundColor")
     assert (back == "rgb(255, 255, 255)") is not dark
+
+
+def test_of_many_rows_100_are_laid_out_and_all_are_counted(tab, tmp_path):
+    many = [record("maskaq", backbone=f"backbone{n}") for n in range(300)]
+    (tmp_path / "index.html").write_text(page_of(made(many)[0]))
+    tab.view(1400)
+    tab.open(f"file://{tmp_path}/index.html")
+    assert len(tab.run(METHODS)) == 100
+    assert tab.run("document.getElementById('count').textContent") == "300 of 300 rows"
+    tab.run(choose("find", "backbone29"))
+    assert len(tab.run(METHODS)) == 11
+    tab.run(choose("find", ""))
+    tab.run("document.getElementById('more').click()")
+    assert len(tab.run(METHODS)) == 300
+    assert tab.run("document.getElementById('more').hidden")
