@@ -82,6 +82,7 @@ def not_told(suite: SuiteBundle) -> str:
     def own(method: str) -> set[str]:
         return set(engines_of(dataclasses.replace(whole, methods=chosen), get_method(method)))
 
+    seeds = sorted({*whole.seeds, *(record.seed for record in records if record.engine != "none")})
     wanted = [
         (backbone, str(bits), method, engine, str(seed))
         for backbone in whole.backbones
@@ -89,7 +90,7 @@ def not_told(suite: SuiteBundle) -> str:
         for method in (*ANCHORS[1:], *whole.methods)
         for engine in whole.engines
         or sorted({r.engine for r in records if r.method == method} or own(method))
-        for seed in whole.seeds
+        for seed in seeds
     ]
     lists = ("backbones", "bits", "methods", "engines", "seeds")
     lacking = [

@@ -27,6 +27,7 @@ from harness.stages.base import RunContext
 from results.record import Record
 from results.statistics import pack_outcomes, unpack_outcomes
 
+pytestmark = pytest.mark.slow
 SILENT = Console(file=io.StringIO())
 Edit = Callable[[list[dict[str, Any]]], None]
 
