@@ -9,11 +9,16 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.leaderboard import NOT_READ, records_of_suite
 from harness.cli.options import with_options
+from harness.cli.tracking import Tracking
 from harness.errors import UsageError, printable
 from harness.planning.request import Places, Request, Rows
-from harness.planning.session import open_session
-from harness.reporting.records import records_of
+from harness.planning.session import load_plugins_of
+from harness.reporting.choosing import chosen
+from harness.store import open_store
+from harness.suites.loading import suite_name
+from harness.suites.locations import find_locations
 from results.grouping import Row, gathered
 from results.report.comparing import names_in, pairs_of_methods, pairs_of_stores, text_of
 
@@ -23,7 +28,7 @@ EPILOG = (
 )
 
 
-@with_options(Rows, Places, required=("suite",))
+@with_options(Rows, Places, required=("suite",), helps=NOT_READ)
 def compare(
     rows: Rows,
     places: Places,
@@ -52,9 +57,8 @@ def compare(
 
 
 def _rows(rows: Rows, places: Places, store: str | None) -> list[Row]:
-    if store is not None:
-        places = dataclasses.replace(places, store=store)
-    session = open_session(Request(rows, places))
-    if not session.store.root.is_dir():
-        raise UsageError(f"no store at {session.store.root}: give --store DIR, or run the suite first")
-    return gathered(records_of(session.plan, session.store))
+    request = Request(rows, places if store is None else dataclasses.replace(places, store=store))
+    load_plugins_of(request)
+    locations = find_locations(places.data, places.weights, request.places.store, places.config)
+    found = records_of_suite(suite_name(rows.suite), open_store(locations.store), Tracking())
+    return gathered(chosen(found.records, rows))

@@ -27,6 +27,8 @@ from results.renderers import FORMATS, render
 from results.tracking import TrackingError
 
 _FILE_WIDTH = 140
+NOT_READ = {"data": "Not read; a run's options may stand here.", "weights": "Not read; as --data."}
+"""Help of options that records make needless."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class LeaderboardOptions:
     LeaderboardOptions,
     Tracking,
     required=("suite",),
-    helps={"data": "Not read; a run's options may stand here.", "weights": "Not read; as --data."},
+    helps=NOT_READ,
 )
 def show_leaderboard(rows: Rows, places: Places, options: LeaderboardOptions, tracking: Tracking) -> None:
     """Show a suite's leaderboard from its records; runs nothing and needs neither weights nor data."""

@@ -7,19 +7,24 @@ import gc
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
+from harness.cli.leaderboard import NOT_READ, records_of_suite
 from harness.cli.options import narrowing, with_options
-from harness.cli.refusing import refuse_together
-from harness.errors import Faults, UsageError
+from harness.cli.tracking import Tracking
+from harness.errors import Faults
 from harness.planning.request import Places, Request, Rows
-from harness.planning.session import Session, open_session
+from harness.planning.session import load_plugins_of
+from harness.reporting.choosing import chosen
 from harness.reporting.extras import extras_of
 from harness.reporting.leaderboard import board_of, published_names
-from harness.reporting.records import records_of
+from harness.reporting.suite_runs import SuiteRecords
+from harness.store import Store, open_store
 from harness.store.files import read_mapping, write_bytes, write_json
+from harness.suites.loading import suite_name
+from harness.suites.locations import find_locations
 from results.grouping import Row
 from results.record import Record
 from results.report.files import MARK, NAMES, can_write_parquet, files_of
@@ -29,7 +34,7 @@ EPILOG = "harness report --suite digits_w4a4 --output site, then open site/index
 _MARK = "dfq-harness report"
 
 
-@with_options(Rows, Places, without=("suite",))
+@with_options(Rows, Places, without=("suite",), helps=NOT_READ)
 def report(
     rows: Rows,
     places: Places,
@@ -42,16 +47,28 @@ def report(
     ],
 ) -> None:
     """Write a suite's report: one page without a network, and its table as text, CSV, LaTeX and Parquet."""
-    folder = Path(output)
-    requests = [Request(dataclasses.replace(rows, suite=name), places) for name in dict.fromkeys(suites)]
-    faults = Faults()
+    folder, faults, found = Path(output), Faults(), []
     faults += _folder_faults(folder)
-    refuse_together(faults, lambda: [open_session(request) for request in requests])
-    sessions = [open_session(request) for request in requests]
-    store = sessions[0].store
-    if not store.root.is_dir():
-        raise UsageError(f"no store at {store.root}: give --store DIR, or run the suite first")
-    _write(folder, requests, sessions)
+    names = dict.fromkeys(suites)
+    with faults.gathered():
+        load_plugins_of(Request(dataclasses.replace(rows, suite=next(iter(names))), places))
+    locations = find_locations(places.data, places.weights, places.store, places.config)
+    store = open_store(locations.store)
+    for name in names:
+        with faults.gathered():
+            own = records_of_suite(suite_name(name), store, Tracking())
+            asked = Request(dataclasses.replace(rows, suite=name), places)
+            found.append(_Found(asked, own, chosen(own.records, rows)))
+    faults.raise_any()
+    _write(folder, found, store)
+
+
+class _Found(NamedTuple):
+    """A suite that was asked for, what is known of it, and the records that were chosen."""
+
+    request: Request
+    suite: SuiteRecords
+    records: list[Record]
 
 
 def _folder_faults(folder: Path) -> list[str]:
@@ -64,24 +81,26 @@ def _folder_faults(folder: Path) -> list[str]:
     return []
 
 
-def _write(folder: Path, requests: Sequence[Request], sessions: Sequence[Session]) -> None:
+def _write(folder: Path, found: Sequence[_Found], store: Store) -> None:
     suites: dict[str, list[str]] = defaultdict(list)
     records: dict[str, Record] = {}
     asked: dict[str, Request] = {}
-    for request, session in zip(requests, sessions, strict=True):
-        for record in records_of(session.plan, session.store):
-            suites[record.trial].append(session.suite.name)
+    for request, suite, chosen_records in found:
+        for record in chosen_records:
+            suites[record.trial].append(suite.suite)
             records.setdefault(record.trial, record)
             asked.setdefault(record.trial, request)
+    remarks = [remark for one in found for remark in one.suite.remarks()]
+    trials = [trial for one in found for trial in one.suite.trials if trial.trial in records]
     gc.freeze()  # records stay until the end: a search among them for garbage finds nothing
-    board = board_of(records.values())
+    board = board_of(records.values(), remarks=remarks)
     commands = [_command(row, asked[row.first.trial]) for row in board.sources]
     made = report_of(
         board,
         published_names(records.values()),
         suites=suites,
         commands=commands,
-        extras=extras_of(sessions),
+        extras=extras_of(trials, store),
     )
     write_json(folder / MARK, {"made_by": _MARK, "suites": list(made.suites)}, indent=1)
     for name in NAMES:

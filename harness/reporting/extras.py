@@ -1,19 +1,19 @@
-"""What a report shows beyond records, read from a plan's store: images, curves, the teacher's answers."""
+"""What a report shows beyond records, read from a store: images, curves, the teacher's answers."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from backbones import SPECS
 from harness.errors import ArtifactError
 from harness.planning.plan import Trial
-from harness.planning.session import Session
 from harness.reporting.image_grids import enlarged, pictures_of
 from harness.stages.facts import images_facts
 from harness.stages.superseded import sample_of
+from harness.store import Store
 from results.report.report import Curve, Extras, Gallery, Picture, Teacher
 
 if TYPE_CHECKING:
@@ -27,38 +27,40 @@ _MOST_GALLERIES = 40
 _MOST_CURVES = 60
 
 
-def extras_of(sessions: Iterable[Session]) -> Extras:
-    """The extras of some suites; what cannot be read is left out, and a sentence says how much."""
+def extras_of(trials: Sequence[Trial], store: Store) -> Extras:
+    """The extras of these trials, with pictures of the first one's seed alone.
+
+    What cannot be read is left out, and a sentence says how much.
+    """
     galleries: list[Gallery] = []
     curves: list[Curve] = []
     teachers: dict[tuple[str, str], Teacher] = {}
     dropped = 0
-    for session in sessions:
-        for backbone, stage in session.plan.references().items():
-            if found := _teacher(session, stage.key):
-                teachers[backbone, found[0]] = found[1]
-        for key, trial in _sets(session):
-            if len(galleries) < _MOST_GALLERIES:
-                shown = _gallery(session, key, trial)
-                dropped += shown is None
-                galleries += [shown] * (shown is not None)  # type: ignore[list-item]
-            if len(curves) < _MOST_CURVES and (curve := _curve(session, key, trial)):
-                curves.append(curve)
+    for trial in trials:
+        if trial.method == "fp32" and (found := _teacher(store, trial.evaluation)):
+            teachers[trial.backbone, found[0]] = found[1]
+    for key, trial in _sets(trials):
+        if len(galleries) < _MOST_GALLERIES:
+            shown = _gallery(store, key, trial)
+            dropped += shown is None
+            galleries += [shown] * (shown is not None)  # type: ignore[list-item]
+        if len(curves) < _MOST_CURVES and (curve := _curve(store, key, trial)):
+            curves.append(curve)
     said = f"{dropped} sets of images have no data in the store any more, so no pictures of them are shown."
     return Extras(tuple(galleries), tuple(curves), teachers, missing=(said,) if dropped else ())
 
 
-def _sets(session: Session) -> Iterator[tuple[str, Trial]]:
+def _sets(trials: Sequence[Trial]) -> Iterator[tuple[str, Trial]]:
     """Key of each set of images that the trials end with or begin with, and its first trial."""
     seen: set[str] = set()
-    for trial in session.plan.trials:
+    for trial in trials:
         for key in (trial.synthesis, trial.images):
-            if key is not None and key not in seen and trial.seed == session.plan.trials[0].seed:
+            if key is not None and key not in seen and trial.seed == trials[0].seed:
                 seen.add(key)
                 yield key, trial
 
 
-def _title(session: Session, key: str, trial: Trial) -> str:
+def _title(key: str, trial: Trial) -> str:
     """`maskaq + lsq_qat, deit_tiny w4a4, seed 0, last set`; of a set that engines share the method alone."""
     shared = key == trial.synthesis
     who = trial.method if shared else f"{trial.method} + {trial.engine}"
@@ -67,19 +69,19 @@ def _title(session: Session, key: str, trial: Trial) -> str:
     return f"{who}, {trial.backbone}{bits}, seed {trial.seed}{which}"
 
 
-def _gallery(session: Session, key: str, trial: Trial) -> Gallery | None:
+def _gallery(store: Store, key: str, trial: Trial) -> Gallery | None:
     """The first images of a set; None where the store does not hold them."""
     try:
-        stored = session.store.images(key)
+        stored = store.images(key)
     except ArtifactError:
-        stored = sample_of(session.store, key)
+        stored = sample_of(store, key)
     if "images" not in stored:
         return None
     pictures = pictures_of(stored["images"][:_PICTURES], SPECS[trial.backbone].data)
     labels = stored["labels"][:_PICTURES]
     captions = [f"class {int(label)}" if label.dim() == 0 and label >= 0 else "" for label in labels]
     shown = [Picture(_address(p), caption) for p, caption in zip(pictures, captions, strict=True)]
-    return Gallery(_title(session, key, trial), tuple(shown))
+    return Gallery(_title(key, trial), tuple(shown))
 
 
 def _address(picture: Image.Image) -> str:
@@ -93,23 +95,23 @@ def _address(picture: Image.Image) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
 
 
-def _curve(session: Session, key: str, trial: Trial) -> Curve | None:
+def _curve(store: Store, key: str, trial: Trial) -> Curve | None:
     try:
-        shares = images_facts(session.store, key).gradient_shares
+        shares = images_facts(store, key).gradient_shares
     except ArtifactError:
         return None
     if len(shares.iterations) < 2:
         return None
-    return Curve(_title(session, key, trial), tuple(map(float, shares.iterations)), dict(shares.shares))
+    return Curve(_title(key, trial), tuple(map(float, shares.iterations)), dict(shares.shares))
 
 
-def _teacher(session: Session, key: str) -> tuple[str, Teacher] | None:
+def _teacher(store: Store, key: str) -> tuple[str, Teacher] | None:
     """Digest of the samples, and what a classifier's full precision says of them."""
     import numpy as np
 
     try:
-        facts = session.store.meta(key)["facts"]
-        outputs = session.store.arrays(key, "outputs").get("outputs")
+        facts = store.meta(key)["facts"]
+        outputs = store.arrays(key, "outputs").get("outputs")
     except (ArtifactError, KeyError):
         return None
     if outputs is None or outputs.ndim != 2 or len(outputs) != facts["images"]:

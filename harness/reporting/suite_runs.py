@@ -37,6 +37,8 @@ class SuiteRecords:
     """List of the suite, such as `backbones` -> values in it that no run of it had."""
     changed: tuple[str, ...] = ()
     """Labels of the trials with a result whose code is another one now."""
+    trials: tuple[Trial, ...] = ()
+    """The trials of its runs that the store remembers."""
 
     def remarks(self) -> tuple[str, ...]:
         """What a reader of the table has to know of how much it shows, a sentence each."""
@@ -83,7 +85,9 @@ def suite_records(store: Store, suite: str, tracked: Iterable[Record] = ()) -> S
             found[_listed(record)] = record
     records = _without_outdone(list(found.values()))
     changed = [t.label for r in records if r.status == "ok" and (t := trials.get(r.trial)) and _is_changed(t)]
-    return SuiteRecords(suite, tuple(records), _never_run(plans, records), tuple(changed))
+    return SuiteRecords(
+        suite, tuple(records), _never_run(plans, records), tuple(changed), (*trials.values(),)
+    )
 
 
 def _listed(record: Record) -> tuple[str, str]:

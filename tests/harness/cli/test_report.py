@@ -115,12 +115,32 @@ def test_a_report_is_made_anew_in_its_own_folder_alone(folder, tmp_path):
 
 
 def test_two_suites_make_one_page(folder, tmp_path):
-    (folder / "wide.yaml").write_text(SUITE.replace("w4a4, w8a8", "w8a8, w6a8"))
-    report(folder, tmp_path / "site", "--suite", str(folder / "wide.yaml"))
+    (tmp_path / "wide.yaml").write_text(SUITE.replace("w4a4, w8a8", "w8a8, w6a8"))
+    shutil.copytree(folder / "store", tmp_path / "store")
+    wide = ["--suite", str(tmp_path / "wide.yaml"), "--store", str(tmp_path / "store")]
+    with registry_as_it_was():
+        invoke("run", *wide, "--scheduler", "inline", "--device", "cpu")
+    invoke("report", *wide, "--suite", "small", "--output", str(tmp_path / "site"))
     data = data_of(tmp_path / "site")
     suites = data["facets"].index("suite")
     named = {tuple(data["pool"][i] for i in row["f"][suites]) for row in data["rows"]}
-    assert named == {("small",), ("wide",), ("small", "wide")}
+    assert named == {("small",), ("wide",), ("wide", "small")}
+
+
+def test_neither_the_suites_file_nor_its_plan_is_needed(folder, tmp_path, monkeypatch):
+    """A copied store is enough; what was never run is said."""
+    from harness.planning import session
+
+    shutil.copytree(folder / "store", tmp_path / "copied")
+    for name in ("open_session", "read_suite"):
+        monkeypatch.setattr(session, name, None)
+    words = ["--suite", "small", "--store", str(tmp_path / "copied")]
+    invoke("report", *words, "--output", str(tmp_path / "site"))
+    assert len(data_of(tmp_path / "site")["rows"]) == 5
+    assert "A minus B" in invoke("compare", "gaussian_noise", "real_data", *words)
+    with pytest.raises(UsageError, match=r"no record of the suite 'smal'.*small"):
+        invoke("report", "--suite", "smal", "--store", words[-1], "--output", str(tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
 
 
 def test_two_methods_are_compared(folder):
