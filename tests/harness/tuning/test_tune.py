@@ -113,6 +113,9 @@ class Memory:
     def log(self, records: Any, suite: str) -> None:
         self.logged[suite] = list(records)
 
+    def log_board(self, board: Any) -> bool:
+        return board.suite in self.logged
+
     def open_search(self, study: str, facts: Any) -> str:
         return study
 
