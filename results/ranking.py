@@ -81,21 +81,28 @@ def _group(row: Row) -> tuple[str, ...]:
 
 
 def _ranked(rows: Sequence[Row], members: list[int]) -> dict[int, Standing]:
-    means = {index: _mean(rows[index]) for index in members}
+    means = {index: mean_of(rows[index]) for index in members}
     best = max(members, key=means.__getitem__)
-    tests = {i: test for i in members if i != best and (test := paired_test(rows[i], rows[best])) is not None}
-    corrected = dict(zip(tests, holm([p for _, p in tests.values()]), strict=True))
+    tests = tests_against(rows, best, [index for index in members if index != best])
     return {
         index: Standing(
             rank=1 + sum(other > means[index] for other in means.values()),
-            p_value=corrected.get(index),
+            p_value=tests[index][1] if index in tests else None,
             test=tests[index][0] if index in tests else "",
         )
         for index in members
     }
 
 
-def _mean(row: Row) -> float:
+def tests_against(rows: Sequence[Row], best: int, others: Sequence[int]) -> dict[int, tuple[str, float]]:
+    """Index of each of the others that can be tested -> test against the best, and p-value after Holm."""
+    tests = {index: test for index in others if (test := paired_test(rows[index], rows[best])) is not None}
+    corrected = holm([p_value for _, p_value in tests.values()])
+    return {index: (tests[index][0], p_value) for index, p_value in zip(tests, corrected, strict=True)}
+
+
+def mean_of(row: Row) -> float:
+    """The mean of a ranked row, which has one."""
     score = row.score()
     assert score is not None
     return score.mean

@@ -57,6 +57,13 @@ class TrialIdentity:
     tuning: Mapping[str, Any] = field(default_factory=dict)
     """How a search found the settings (trials, objective, study); empty where none did."""
 
+    @property
+    def label(self) -> str:
+        """`maskaq (lsq_qat) digits_vit w4a4 seed 0`."""
+        if self.engine == "none":
+            return f"{self.method} {self.backbone}"
+        return f"{self.method} ({self.engine}) {self.backbone} {self.bits} seed {self.seed}"
+
     def identity(self) -> dict[str, Any]:
         """The fields of the identity alone, by name; a record of the trial starts with them."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(TrialIdentity)}

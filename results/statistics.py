@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike
 
+SIGNIFICANT_BELOW = 0.05
+"""A p-value below this tells two models apart."""
 _BOOTSTRAP_CELLS = 4_000_000
 """Upper bound of resamples x patterns held at once (32 MB of int64)."""
 _FEW_PATTERNS = 64

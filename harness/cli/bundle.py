@@ -10,7 +10,7 @@ import typer
 
 from backbones.names import shown
 from harness.cli.hints import shell_words
-from harness.cli.leaderboard import LeaderboardOptions, records_of_suite, show_board
+from harness.cli.leaderboard import LeaderboardOptions, records_of_suite, show_board, store_of
 from harness.cli.options import typed_again, with_options
 from harness.cli.terminal import output_console
 from harness.cli.tracking import Tracking
@@ -20,9 +20,6 @@ from harness.planning.request import Places, option
 from harness.reporting.bundles import PARTS, read_bundle, write_bundle
 from harness.reporting.leaderboard import board_of
 from harness.reporting.verdicts import Verdicts
-from harness.store import open_store
-from harness.suites.loading import suite_name
-from harness.suites.locations import find_locations
 from results.renderers import FORMATS
 
 
@@ -56,11 +53,11 @@ def bundle(
     """Write the records of suites into one file that others can check; runs nothing."""
     faults = Faults()
     faults += [f"--with {shown(part)}: {' or '.join(PARTS)}" for part in options.parts if part not in PARTS]
-    store = open_store(find_locations(store=places.store, config=places.config).store)
+    store = store_of(places)
     found = []
     for name in dict.fromkeys(options.suites):
         with faults.gathered():
-            found.append(records_of_suite(suite_name(name), store, tracking))
+            found.append(records_of_suite(name, store, tracking))
     faults.raise_any()
     trials = {trial.trial: trial for plan in store.plans() for trial in trials_of(plan)}
     path = Path(file)

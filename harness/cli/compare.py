@@ -9,16 +9,13 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.leaderboard import NOT_READ, records_of_suite
+from harness.cli.leaderboard import NOT_READ, records_of_suite, store_of
 from harness.cli.options import with_options
 from harness.cli.tracking import Tracking
 from harness.errors import UsageError, printable
 from harness.planning.request import Places, Request, Rows
 from harness.planning.session import load_plugins_of
 from harness.reporting.choosing import chosen
-from harness.store import open_store
-from harness.suites.loading import suite_name
-from harness.suites.locations import find_locations
 from results.grouping import Row, gathered
 from results.report.comparing import names_in, pairs_of_methods, pairs_of_stores, text_of
 
@@ -57,8 +54,7 @@ def compare(
 
 
 def _rows(rows: Rows, places: Places, store: str | None) -> list[Row]:
-    request = Request(rows, places if store is None else dataclasses.replace(places, store=store))
-    load_plugins_of(request)
-    locations = find_locations(places.data, places.weights, request.places.store, places.config)
-    found = records_of_suite(suite_name(rows.suite), open_store(locations.store), Tracking())
+    places = places if store is None else dataclasses.replace(places, store=store)
+    load_plugins_of(Request(rows, places))
+    found = records_of_suite(rows.suite, store_of(places), Tracking())
     return gathered(chosen(found.records, rows))

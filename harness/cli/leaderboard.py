@@ -61,7 +61,7 @@ def show_leaderboard(rows: Rows, places: Places, options: LeaderboardOptions, tr
     with faults.gathered():
         load_plugins_of(Request(rows, places))
     with faults.gathered():
-        found = _found(rows, places, tracking)
+        found = records_of_suite(rows.suite, store_of(places), tracking)
     faults.raise_any()
     board = board_of(chosen(found.records, rows), published=options.published, remarks=found.remarks())
     show_board(board, options.format, options.output)
@@ -86,11 +86,17 @@ def show_board(board: Board, format: str, output: str | None, head: str = "") ->
         raise UsageError(f"--output {output}: {error.strerror}") from None
 
 
-def records_of_suite(suite: str, store: Store, tracking: Tracking) -> SuiteRecords:
+def store_of(places: Places) -> Store:
+    """The store at these places; raises UsageError for a file of places that cannot be read."""
+    return open_store(find_locations(places.data, places.weights, places.store, places.config).store)
+
+
+def records_of_suite(name_or_file: str, store: Store, tracking: Tracking) -> SuiteRecords:
     """A suite's records in the store, those that are tracked standing in for what it lacks.
 
     A tracking database of the store that was lost is refilled. Raises UsageError where there is no record.
     """
+    suite = suite_name(name_or_file)
     if tracking.uri is None and not store.root.is_dir():
         raise UsageError(f"no store at {store.root}: give --store DIR, or run the suite first")
     tracked: list[Record] = []
@@ -109,8 +115,3 @@ def records_of_suite(suite: str, store: Store, tracking: Tracking) -> SuiteRecor
         there = f"; it has runs of {', '.join(known)}" if known else ""
         raise UsageError(f"no record of the suite '{shown(suite)}' in {store.root}{near}{there}")
     return found
-
-
-def _found(rows: Rows, places: Places, tracking: Tracking) -> SuiteRecords:
-    locations = find_locations(places.data, places.weights, places.store, places.config)
-    return records_of_suite(suite_name(rows.suite), open_store(locations.store), tracking)

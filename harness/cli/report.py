@@ -11,7 +11,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from harness.cli.leaderboard import NOT_READ, records_of_suite
+from harness.cli.leaderboard import NOT_READ, records_of_suite, store_of
 from harness.cli.options import narrowing, with_options
 from harness.cli.tracking import Tracking
 from harness.errors import Faults
@@ -21,10 +21,8 @@ from harness.reporting.choosing import chosen
 from harness.reporting.extras import extras_of
 from harness.reporting.leaderboard import board_of, published_names
 from harness.reporting.suite_runs import SuiteRecords
-from harness.store import Store, open_store
+from harness.store import Store
 from harness.store.files import read_mapping, write_bytes, write_json
-from harness.suites.loading import suite_name
-from harness.suites.locations import find_locations
 from results.grouping import Row
 from results.record import Record
 from results.report.files import MARK, NAMES, can_write_parquet, files_of
@@ -52,11 +50,10 @@ def report(
     names = dict.fromkeys(suites)
     with faults.gathered():
         load_plugins_of(Request(dataclasses.replace(rows, suite=next(iter(names))), places))
-    locations = find_locations(places.data, places.weights, places.store, places.config)
-    store = open_store(locations.store)
+    store = store_of(places)
     for name in names:
         with faults.gathered():
-            own = records_of_suite(suite_name(name), store, Tracking())
+            own = records_of_suite(name, store, Tracking())
             asked = Request(dataclasses.replace(rows, suite=name), places)
             found.append(_Found(asked, own, chosen(own.records, rows)))
     faults.raise_any()

@@ -53,7 +53,7 @@ def verify(
     for verdict in verified(found, known, options.trials, options.seed, console):
         verdicts.append(verdict)
         why = f" ({verdict.why})" if verdict.why else ""
-        console.print(f"{verdict.label}: {verdict.verdict}{why}", markup=False, soft_wrap=True)
+        console.print(f"{verdict.record.label}: {verdict.verdict}{why}", markup=False, soft_wrap=True)
     for suite in found.suites:
         if said := not_told(suite):
             console.print(said, markup=False, soft_wrap=True)

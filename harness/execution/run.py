@@ -13,9 +13,9 @@ from harness.errors import UsageError
 from harness.execution.ensure import Gate, ensure
 from harness.execution.full_precision_gate import full_precision_gate
 from harness.execution.schedulers.base import Scheduler
-from harness.planning.plan import Trial, needs_of, stored_plan
+from harness.planning.plan import Plan, Trial, needs_of, stored_plan
 from harness.planning.session import Session
-from harness.reporting.records import TrialRecords, records_of
+from harness.reporting.records import TrialRecords
 from harness.stages.base import Stage
 from harness.stages.facts import evaluation_facts
 from harness.stages.kinds import is_made
@@ -81,6 +81,7 @@ def _run(
     awaited = frozenset(references & {stage.key for stage in missing})
     if not awaited:
         check()
+    records = TrialRecords(session.plan.trials, needs_of(session.plan), session.store)
     ensure(
         missing,
         session.context,
@@ -89,22 +90,22 @@ def _run(
         console,
         cached=cached,
         gate=Gate(awaited, check) if awaited else None,
-        on_ended=None if on_record is None else _telling(session, on_record),
+        on_ended=None if on_record is None else _telling(session.plan, records, on_record),
     )
-    records = records_of(session.plan, session.store)
     left = session.plan.missing(session.store) if missing else []
     files = [session.store.traceback_file(stage.key) for stage in left]
     tracebacks = tuple(file for file in files if file)
-    return RunOutcome(tuple(records), tuple(notes), len(missing), cached, tracebacks)
+    made = tuple(records.of(trial) for trial in session.plan.trials)
+    return RunOutcome(made, tuple(notes), len(missing), cached, tracebacks)
 
 
-def _telling(session: Session, on_record: Callable[[Record], None]) -> Callable[[Stage], None]:
+def _telling(
+    plan: Plan, records: TrialRecords, on_record: Callable[[Record], None]
+) -> Callable[[Stage], None]:
     """What makes records of evaluations as they end, and hands them on."""
     trials: dict[str, list[Trial]] = defaultdict(list)
-    for trial in session.plan.trials:
+    for trial in plan.trials:
         trials[trial.evaluation].append(trial)
-
-    records = TrialRecords(session.plan.trials, needs_of(session.plan), session.store)
 
     def on_ended(stage: Stage) -> None:
         for trial in trials.get(stage.key, ()):

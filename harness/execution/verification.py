@@ -26,12 +26,11 @@ from harness.store import open_store
 from results.grouping import Row
 from results.ranking import compared
 from results.record import Record
+from results.statistics import SIGNIFICANT_BELOW
 from tasks.base import DataError
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -41,14 +40,6 @@ class Verdict:
     record: Record
     verdict: str
     why: str = ""
-
-    @property
-    def label(self) -> str:
-        """The trial as a person reads it."""
-        one = self.record
-        if one.engine == "none":
-            return f"{one.method} {one.backbone}"
-        return f"{one.method} ({one.engine}) {one.backbone} {one.bits} seed {one.seed}"
 
 
 def verified(bundle: Bundle, known: Known, count: int, seed: int, console: Console) -> Iterator[Verdict]:
@@ -103,4 +94,6 @@ def judged(record: Record, ours: Record) -> Verdict:
     said = f"{record.metric} {told:.2f}, here {here:.2f}"
     if test is None:
         return Verdict(record, DIFFERENT, f"{said}, on other images")
-    return Verdict(record, NOISE if test.p_value >= _LEVEL else DIFFERENT, f"{said}, p = {test.p_value:.2g}")
+    return Verdict(
+        record, NOISE if test.p_value >= SIGNIFICANT_BELOW else DIFFERENT, f"{said}, p = {test.p_value:.2g}"
+    )

@@ -61,13 +61,6 @@ class Trial(TrialIdentity):
         """Key of the evaluation stage, which is the trial's identity."""
         return self.trial
 
-    @property
-    def label(self) -> str:
-        """`maskaq (lsq_qat) digits_vit w4a4 seed 0`."""
-        if self.engine == "none":
-            return f"{self.method} {self.backbone}"
-        return f"{self.method} ({self.engine}) {self.backbone} {self.bits} seed {self.seed}"
-
 
 @dataclass(frozen=True)
 class Plan:

@@ -15,9 +15,8 @@ from results.figures import p_value
 from results.grouping import Row, gathered
 from results.ranking import Comparison, compared
 from results.record import Record
-from results.statistics import holm
+from results.statistics import SIGNIFICANT_BELOW, holm
 
-_ALPHA = 0.05
 Outcome = Literal["better", "worse", "not told apart", "the defaults themselves", "not measured"]
 _SAID: Mapping[Outcome, str] = {
     "better": "better than the defaults",
@@ -106,7 +105,7 @@ def _verdict(differs: bool, test: Comparison | None, p: float, seeds: tuple[int,
         return Verdict("the defaults themselves", seeds)
     if test is None:
         return Verdict("not measured", seeds)
-    if p >= _ALPHA:
+    if p >= SIGNIFICANT_BELOW:
         return Verdict("not told apart", seeds, test, p)
     return Verdict("better" if test.difference > 0 else "worse", seeds, test, p)
 

@@ -13,10 +13,10 @@ from results.ranking import Comparison, compared
 from results.record import Record
 from results.report.average_ranks import name_of
 from results.report.flips import right_of
+from results.statistics import SIGNIFICANT_BELOW
 
 _SHOWN = 10
 """Images that are named of those that only one of the two has right."""
-_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _accuracy(pair: Pair) -> str:
     if found is None:
         return f"{said}; not tested: the images are not the same, or what was right was not kept"
     low, high = found.interval
-    significant = "significant" if found.p_value < _LEVEL else "not significant"
+    significant = "significant" if found.p_value < SIGNIFICANT_BELOW else "not significant"
     return (
         f"{said}; A minus B {found.difference:+.2f} points, 95 % {low:+.2f} to {high:+.2f}, "
         f"p {p_value(found.p_value)}: {significant}"

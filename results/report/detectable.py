@@ -22,9 +22,9 @@ from typing import NamedTuple
 from results.grouping import Row
 from results.ranking import outcomes_of
 from results.report.uncertainty import quantile, uncertainty
+from results.statistics import SIGNIFICANT_BELOW
 
 POWER = 0.8
-ALPHA = 0.05
 _MOST_PAIRS = 45
 """Pairs that are looked at in a group: all of ten rows; of a larger group the first."""
 
@@ -43,7 +43,7 @@ class Detectable(NamedTuple):
 
 
 def smallest_difference(
-    images: int, differing: float, *, alpha: float = ALPHA, power: float = POWER
+    images: int, differing: float, *, alpha: float = SIGNIFICANT_BELOW, power: float = POWER
 ) -> float:
     """The difference d from 0 to 1 of the formula above; `differing` is psi. Never more than psi itself."""
     from scipy.special import ndtri
@@ -65,7 +65,7 @@ def detectable(rows: Sequence[Row]) -> Detectable | None:
     pairs = list(itertools.islice(itertools.combinations([values for _, values in found], 2), _MOST_PAIRS))
     if not pairs:
         return None
-    alphas = (ALPHA, ALPHA / max(1, len(rows) - 1))
+    alphas = (SIGNIFICANT_BELOW, SIGNIFICANT_BELOW / max(1, len(rows) - 1))
     images = found[0][1].shape[1]
     if all(len(first) == len(second) == 1 and first.dtype == bool for first, second in pairs):
         differing = statistics.median(float((first != second).mean()) for first, second in pairs)

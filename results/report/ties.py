@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from results.grouping import Row
-from results.ranking import paired_test, ranked_groups
-from results.statistics import holm
-
-LEVEL = 0.05
+from results.ranking import mean_of, ranked_groups, tests_against
+from results.statistics import SIGNIFICANT_BELOW
 
 
 def tied_ranks(rows: Sequence[Row], known: Sequence[float | None] = ()) -> dict[int, int]:
@@ -27,11 +25,11 @@ def tied_ranks(rows: Sequence[Row], known: Sequence[float | None] = ()) -> dict[
 
 
 def _tied(rows: Sequence[Row], members: list[int], known: Sequence[float | None]) -> dict[int, int]:
-    left = sorted(members, key=lambda index: -_mean(rows[index]))
+    left = sorted(members, key=lambda index: -mean_of(rows[index]))
     places: dict[int, int] = {}
     while left:
         best, *others = left
-        p_values = {i: known[i] for i in others} if known and not places else _tests(rows, best, others)
+        p_values = {i: known[i] for i in others} if known and not places else _tested(rows, best, others)
         together = [best, *(i for i in others if _is_tied(p_values.get(i), rows[i], rows[best]))]
         place = len(places) + 1
         places |= dict.fromkeys(together, place)
@@ -39,17 +37,10 @@ def _tied(rows: Sequence[Row], members: list[int], known: Sequence[float | None]
     return places
 
 
-def _tests(rows: Sequence[Row], best: int, others: Sequence[int]) -> dict[int, float | None]:
-    tests = {i: test[1] for i in others if (test := paired_test(rows[i], rows[best])) is not None}
-    return dict(zip(tests, holm(list(tests.values())), strict=True))
+def _tested(rows: Sequence[Row], best: int, others: Sequence[int]) -> dict[int, float | None]:
+    return {index: p_value for index, (_, p_value) in tests_against(rows, best, others).items()}
 
 
 def _is_tied(p_value: float | None, row: Row, best: Row) -> bool:
     """Without a test only equal means tie."""
-    return _mean(row) == _mean(best) if p_value is None else p_value >= LEVEL
-
-
-def _mean(row: Row) -> float:
-    score = row.score()
-    assert score is not None
-    return score.mean
+    return mean_of(row) == mean_of(best) if p_value is None else p_value >= SIGNIFICANT_BELOW
