@@ -26,6 +26,7 @@ _SUITE = "suite."
 _IDENTITY = ("method", "synthesizer", "engine", "backbone", "bits", "task", "track", "budget", "seed")
 _VERSIONS = ("torch", "timm", "device", "precision")
 """What of the environment is shown among the settings; all of it stands in the record."""
+_AGAIN = "Again, with the suite's own settings; those of this run are among its parameters:"
 _TAKEN = ("synthesis_seconds", "quantization_seconds", "evaluation_seconds")
 
 
@@ -94,7 +95,7 @@ def _data(record: Record) -> DataSet | None:
 
 
 def _description(record: Record, suites: Sequence[str]) -> str:
-    """Markdown: what the run is, how it did, and the command that makes it again."""
+    """Markdown: what the run is, how it did, and the suite's command narrowed to it."""
     heads = [f"**{record.method}** ({record.engine}), {record.backbone}, {record.bits}, seed {record.seed}."]
     if record.status != "ok":
         heads.append(f"No result ({record.status}): {shown(record.reason)}.")
@@ -103,10 +104,12 @@ def _description(record: Record, suites: Sequence[str]) -> str:
     own = "" if record.method == "fp32" else f" --methods {record.method.partition(' ')[0]}"
     engine = f" --engine {record.engine}" if record.track == "controlled" and own else ""
     bits = f" --bits {record.bits}" if own else ""
-    again = f"{own}{engine} --backbones {record.backbone}{bits} --seeds {record.seed}"
+    again = (
+        f"{own}{engine} --backbones {record.backbone}{bits} --seeds {record.seed} --budget {record.budget}"
+    )
     commands = [f"    harness run --suite {shlex.quote(suite)}{again}" for suite in suites]
     notes = [f"- {note}" for note in record.notes]
-    blocks = [" ".join(heads), *(["Again:", "\n".join(commands)] if commands else []), "\n".join(notes)]
+    blocks = [" ".join(heads), *([_AGAIN, "\n".join(commands)] if commands else []), "\n".join(notes)]
     return "\n\n".join(block for block in blocks if block)[:TAG_LENGTH]
 
 

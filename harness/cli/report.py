@@ -111,7 +111,10 @@ def _write(folder: Path, found: Sequence[_Found], store: Store) -> None:
 
 
 def _command(row: Row, request: Request) -> str:
-    """What runs the row again: the suite, narrowed to it; where things lie is each machine's own."""
+    """What runs the row again: the suite, narrowed to it; where things lie is each machine's own.
+
+    Settings that a run was given with `--set` are told beside it, not in it.
+    """
     one = row.first
     chosen = dataclasses.replace(
         request.rows,
@@ -119,6 +122,7 @@ def _command(row: Row, request: Request) -> str:
         seeds=tuple(str(record.seed) for record in row.records),
         methods=request.rows.methods if row.is_full_precision else (one.method,),
         bits=request.rows.bits if row.is_full_precision else (one.bits,),
+        budget=one.budget,
         engines=(one.engine,) if one.track == "controlled" and one.engine != "none" else request.rows.engines,
     )
     return f"harness run {narrowing(Request(chosen))}"

@@ -223,7 +223,7 @@ def test_a_run_says_when_it_was_how_it_did_and_what_makes_it_again(tracker: Trac
     assert (end - start, end) == (65_000, 1_795_428_000_000)
     described = runs_of(tracker, "told")[run]["mlflow.note.content"]
     assert described.startswith("**maskaq** (psaq_ptq), deit_tiny, w4a4, seed 0. top1 70.00 on 10 images.")
-    narrowed = "--methods maskaq --engine psaq_ptq --backbones deit_tiny --bits w4a4 --seeds 0"
+    narrowed = "--methods maskaq --engine psaq_ptq --backbones deit_tiny --bits w4a4 --seeds 0 --budget fast"
     assert f"harness run --suite mine {narrowed}" in described
     assert "- a batch was drawn again" in described
 

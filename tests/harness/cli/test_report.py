@@ -92,6 +92,7 @@ def test_a_row_carries_the_command_that_repeats_it(folder, tmp_path):
     command = row["d"]["command"]
     assert command.startswith("harness run --suite ")
     assert "--seeds 0,1" in command
+    assert "--budget smoke" in command
     assert "--store" not in command  # where things lie is another matter on another machine
     again = json.loads(invoke("leaderboard", *command.split()[2:], *places(folder)[2:], "-f", "json"))
     assert {row["bits"] for row in again} == {"fp32", "w4a4"}
