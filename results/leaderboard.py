@@ -118,15 +118,13 @@ def leaderboard(
     """
     rows = gathered(records)
     places = standings(rows)
-    full_precision = {
-        _teacher(row): score.mean for row in rows if row.is_full_precision and (score := row.score())
-    }
+    full_precision = full_precision_scores(rows)
     cells = [
         _identity(row)
         | _quality(row, full_precision)
         | _standing(places.get(index))
         | _published(row, published or PublishedNames())
-        | _cost(row)
+        | cost_of(row)
         | {"unverified": sound is not None and not {record.trial for record in row.ok} & set(sound)}
         for index, row in enumerate(rows)
     ]
@@ -176,7 +174,7 @@ def _quality(row: Row, full_precision: dict[tuple[str, ...], float]) -> dict[str
     measured = {name: row.mean_of("metrics", name) for name in kept_metrics()}
     if score is None:
         return measured
-    teacher = full_precision.get(_teacher(row))
+    teacher = full_precision.get(teacher_of(row))
     is_rate = one.metric in one.outcomes and one.images > 0 and 0 <= score.mean <= 100
     interval = wilson_interval(score.mean / 100, one.images) if is_rate else None
     return measured | {
@@ -189,7 +187,12 @@ def _quality(row: Row, full_precision: dict[tuple[str, ...], float]) -> dict[str
     }
 
 
-def _teacher(row: Row) -> tuple[str, ...]:
+def full_precision_scores(rows: Iterable[Row]) -> dict[tuple[str, ...], float]:
+    """`teacher_of` -> the score of full precision, where it was measured."""
+    return {teacher_of(row): score.mean for row in rows if row.is_full_precision and (score := row.score())}
+
+
+def teacher_of(row: Row) -> tuple[str, ...]:
     """What full precision and quantized rows must share for a drop to mean anything."""
     one = row.first
     return (one.backbone, one.task, one.metric, one.weights_sha256, one.samples_digest)
@@ -224,7 +227,7 @@ def _other(number: PublishedNumber) -> dict[str, Any]:
     return {"value": number.value, "source": number.source, "note": number.note}
 
 
-def _cost(row: Row) -> dict[str, Any]:
+def cost_of(row: Row) -> dict[str, Any]:
     """Means over the seeds; of what was taken on several devices there is none.
 
     `cost_devices` names the device of all costs, or in their order those of synthesis and quantization.
@@ -237,6 +240,15 @@ def _cost(row: Row) -> dict[str, Any]:
     alone = {name: means[name] if len(devices[name]) < 2 else None for name in kinds}
     making = [SEVERAL.join(devices[name]) for name in kinds[:2] if devices[name]]
     return {**means, **alone, "cost_devices": APART.join(dict.fromkeys(making))}
+
+
+def seconds_from_scratch(cost: Mapping[str, Any]) -> float | None:
+    """Synthesis and quantization of one seed from nothing, shared or not, out of what `cost_of` gives.
+
+    None where one of the two is not known, and across devices, whose seconds do not add up.
+    """
+    parts = [cost[name] for name in ("synthesis_seconds", "quantization_seconds")]
+    return None if None in parts or APART in cost["cost_devices"] else sum(parts)
 
 
 def _order(cells: dict[str, Any]) -> tuple[Any, ...]:

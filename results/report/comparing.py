@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from results.figures import duration, fixed, p_value, setting
 from results.grouping import Row
+from results.leaderboard import cost_of, seconds_from_scratch
 from results.metrics import metric_of
 from results.ranking import Comparison, compared
 from results.record import Record
@@ -36,6 +38,7 @@ class Pair:
         names = dict.fromkeys((*one, *other))
         return {name: (one.get(name), other.get(name)) for name in names if one.get(name) != other.get(name)}
 
+    @functools.cached_property
     def comparison(self) -> Comparison | None:
         """The paired test; None where the images are not the same, or what was right was not kept."""
         return compared(self.first, self.second)
@@ -43,7 +46,7 @@ class Pair:
     def only_one_right(self) -> tuple[list[int], list[int]] | None:
         """Images that only the first, and only the second has right, at the first seed of each."""
         one, other = self.first.first, self.second.first
-        if self.comparison() is None or one.metric not in one.outcomes or other.metric not in other.outcomes:
+        if self.comparison is None or one.metric not in one.outcomes or other.metric not in other.outcomes:
             return None
         right, also = right_of(one), right_of(other)
         return (right & ~also).nonzero()[0].tolist(), (also & ~right).nonzero()[0].tolist()
@@ -132,7 +135,7 @@ def _lines(pair: Pair) -> Iterator[str]:
         seeds = f"seed {one.first.seed} of A, {other.first.seed} of B"
         only = [f"{len(images)} images{_listed(images)}" for images in flips]
         yield f"  right in A alone: {only[0]}; in B alone: {only[1]} ({seeds})"
-    costs = [duration(_scratch(row)) for row in (one, other)]
+    costs = [duration(seconds_from_scratch(cost_of(row))) for row in (one, other)]
     yield f"  from scratch: A {costs[0]}, B {costs[1]}"
     differences = pair.differences()
     if not differences:
@@ -155,7 +158,7 @@ def _accuracy(pair: Pair) -> str:
     metric = metric_of(one.first.metric).spoken
     means = [score.mean if (score := row.score()) else None for row in (one, other)]
     said = f"{metric}: A {fixed(means[0], 2)}, B {fixed(means[1], 2)}"
-    found = pair.comparison()
+    found = pair.comparison
     if found is None:
         return f"{said}; not tested: the images are not the same, or what was right was not kept"
     low, high = found.interval
@@ -171,9 +174,3 @@ def _listed(images: Sequence[int]) -> str:
         return ""
     more = ", ..." if len(images) > _SHOWN else ""
     return f" ({', '.join(map(str, images[:_SHOWN]))}{more})"
-
-
-def _scratch(row: Row) -> float | None:
-    parts = [row.mean_of("cost", name) for name in ("synthesis_seconds", "quantization_seconds")]
-    known = [part for part in parts if part is not None]
-    return sum(known) if known else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from results.grouping import Row
-from results.leaderboard import Board
+from results.leaderboard import Board, full_precision_scores, seconds_from_scratch, teacher_of
 from results.published import PublishedNames
 from results.ranking import outcomes_of, ranked_groups
 from results.report.average_ranks import AverageRanks, average_ranks
@@ -89,10 +89,8 @@ class ReportRow:
 
     @property
     def scratch_seconds(self) -> float | None:
-        """Synthesis and quantization of one seed from nothing, shared or not; None across devices."""
-        parts = [self.cells[name] for name in ("synthesis_seconds", "quantization_seconds")]
-        devices = {d for d in self.cells["cost_devices"].split(", ") if d}
-        return sum(parts) if None not in parts and len(devices) < 2 else None
+        """What the row costs from scratch; see `seconds_from_scratch`."""
+        return seconds_from_scratch(self.cells)
 
 
 @dataclass(frozen=True)
@@ -128,16 +126,11 @@ def report_of(
     """
     rows = board.sources
     ties = tied_ranks(rows, [cells["p_vs_best"] for cells in board.rows])
-    teachers = {
-        (row.first.backbone, row.first.task, row.first.weights_sha256, row.first.samples_digest): score.mean
-        for row in rows
-        if row.is_full_precision and (score := row.score())
-    }
+    teachers = full_precision_scores(rows)
     made = []
     for index, (cells, row, command) in enumerate(zip(board.rows, rows, commands, strict=True)):
-        one = row.first
         interval = _interval(row)
-        teacher = teachers.get((one.backbone, one.task, one.weights_sha256, one.samples_digest))
+        teacher = teachers.get(teacher_of(row))
         belongs = dict.fromkeys(name for record in row.records for name in suites.get(record.trial, ()))
         made.append(
             ReportRow(
