@@ -9,6 +9,7 @@ from typing import Any
 from backbones.names import shown, suggestion
 from harness.errors import Faults
 from harness.planning.request import Rows
+from harness.stages.precision import EXACT
 from harness.suites.loading import read_tuned
 from harness.suites.suite import ANCHORS, Overrides
 from methods.bits import Bits
@@ -31,7 +32,7 @@ def chosen(records: Sequence[Record], rows: Rows) -> list[Record]:
         _named("engines", rows.engines, records, faults, "engine"),
         _named("budget", [rows.budget] if rows.budget else (), records, faults, "budget"),
         _in_protocol("scope", rows.scope, "whole", records, faults),
-        _in_protocol("precision", rows.precision, "exact", records, faults),
+        _in_protocol("precision", rows.precision, EXACT, records, faults),
     ]
     if rows.oracle:
         tests.append(_has_oracle)

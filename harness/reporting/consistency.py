@@ -21,6 +21,7 @@ from harness.planning.stage_builder import plain, trial_code
 from harness.planning.task_facts import UNKNOWN, TaskFacts
 from harness.reporting.bundles import Bundle, SuiteBundle
 from harness.stages.base import RunContext
+from harness.stages.precision import EXACT
 from harness.suites.loading import load_suite, suite_names
 from harness.suites.suite import ANCHORS, Suite, engines_of
 from methods.bits import Bits
@@ -266,7 +267,7 @@ def claimed_suite(record: Record) -> Suite:
         track="controlled",
         engines=() if is_fp32 else (record.engine,),
         scope=engine.get("scope", "whole"),
-        precision=record.protocol.get("precision", "exact"),
+        precision=record.protocol.get("precision", EXACT),
         overrides={} if is_fp32 else {record.method: settings},
         oracle=any(name.startswith("oracle_") for name in record.metrics),
     )
